@@ -3,7 +3,8 @@
     store = "sqlite:.claude/state"       # a URL, or a named store below
     namespace = "workflow-123"
     theme = "nord"                       # of the dashboard
-    redact = ["*token*", "*password*"]   # the dashboard masks these
+    redact = ["session:*", "*ssn*"]      # the dashboard never shows these
+    mask_secrets = false                 # the dashboard shows values of names such as password and api_key at once
 
     [keys]                               # of the dashboard: an action and the keys to press for it
     app.quit = "q"
@@ -66,7 +67,7 @@ from .model import did_you_mean
 FILE = "stateview.toml"
 _TOP: dict[str, type] = {
     "store": str, "namespace": str, "stores": dict, "theme": str, "redact": list, "keys": dict,
-    "safety": dict,
+    "mask_secrets": bool, "safety": dict,
 }  # fmt: skip
 _STORE: dict[str, type] = {
     "url": str, "namespace": str, "read_only": bool, "checkpoint_files": bool,
@@ -172,6 +173,10 @@ class Settings(Struct, frozen=True):
     def redact(self) -> tuple[str, ...]:
         """Return the patterns of keys and members that the dashboard masks."""
         return tuple(self.values.get("redact", ()))
+
+    def mask_secrets(self) -> bool:
+        """Return whether the dashboard masks secrets until a user shows them. They are known by their names."""
+        return bool(self.values.get("mask_secrets", True))
 
     def safety(self) -> CheckpointRetention:
         """Return how long safety checkpoints are kept."""

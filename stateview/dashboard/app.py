@@ -24,6 +24,7 @@ from .data.background import BackgroundExecutor, Stop
 from .data.remembered import Memory
 from .data.watcher import ConnectionLost, NamespaceChange, NamespaceWatcher
 from .display import themes
+from .display.redaction import SECRETS, without_secrets
 from .input import keymap
 from .input.key_queue import KeyHandled, KeyQueue
 
@@ -46,7 +47,7 @@ class Dashboard(App[None]):
         at: the ref to show first; None is live.
         store: the name of the manager's store in `stores`.
         stores: the stores that the user can switch to: a name or URL to open, and the text to show.
-        redact: globs; the screen masks each key and field whose name matches one.
+        redact: globs, and `SECRETS`; the screen masks each key and field whose name matches one.
         prefetch: the read of the first page of keys, already under way.
         theme: the name of the theme.
         keys: the key bindings that replace the default ones, by action id.
@@ -70,6 +71,7 @@ class Dashboard(App[None]):
         Binding("Z", "redo", "Redo", show=False, id="app.redo"),
         Binding("p", "pause", "Pause live", show=False, id="app.pause"),
         Binding("R", "reload", "Reload", show=False, id="app.look"),
+        Binding("U", "secrets", "Show or mask secrets", id="app.secrets"),
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
     ]
 
@@ -85,7 +87,8 @@ class Dashboard(App[None]):
         self.at = at
         self.store = store or manager.url
         self.stores = stores or [(self.store, manager.url)]
-        self.redact = redact
+        self.redact = redact  # what is masked now
+        self.masks = redact  # what is masked until a user shows the secrets, and always in command lines and notices
         self._notified_at = 0.0  # the time of the newest notice, by `time.monotonic()`
         self.reader = BackgroundExecutor()
         self.acts = ActionRunner(self)
@@ -284,10 +287,10 @@ class Dashboard(App[None]):
         """Build the command line of an action on the present store and namespace, for a terminal."""
         from .actions.runner import command_line
 
-        if self.redact:
+        if self.masks:
             from .display.result_redaction import redacted_words
 
-            words = redacted_words(words, self.redact)
+            words = redacted_words(words, self.masks)
         return command_line(words, self.target_options)
 
     def short_command(self, line: str) -> str:
@@ -381,6 +384,35 @@ class Dashboard(App[None]):
             self.memory.save()
         except OSError as error:
             self.notify_user(f"not remembered for the next session: {error.filename}: {error.strerror}", wrong=True)
+
+    # --- secrets -----------------------------------------------------------------------------------------------
+
+    @property
+    def shows_secrets(self) -> bool:
+        """Whether the user has shown the secrets."""
+        return self.redact != self.masks
+
+    @property
+    def may_show_secrets(self) -> bool:
+        """Whether secrets are masked, and a press may show them: not in a page of `serve` without `--write`."""
+        return SECRETS in self.masks and not (self.is_web and self.options.get("read_only"))
+
+    def action_secrets(self) -> None:
+        """Show the values of secret names, or mask them again."""
+        if SECRETS not in self.masks:
+            self.notify_user("stateview.toml turns the masks of secrets off; what 'redact' masks stays masked")
+        elif not self.may_show_secrets:
+            self.notify_user(
+                "secrets stay masked in a read-only page: 'serve --write' and a dashboard in a terminal show them",
+                wrong=True,
+            )
+        else:
+            self.redact = self.masks if self.shows_secrets else without_secrets(self.masks)
+            for screen in self.dashboard_screens:
+                screen.secrets_changed()
+            self._refresh_status()
+            self.screen.refresh_bindings()
+            self.notify_user("secrets are shown; U masks them" if self.shows_secrets else "secrets are masked")
 
     # --- notices and errors ------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ class DashboardScreen:
     do not derive from it.
     """
 
+    _had_secrets = False
     WAYS: ClassVar[tuple[tuple[str, str], ...]] = ()  # for the help: what a user wants to do, and the keys that do it
 
     _was_shown = False
@@ -49,6 +50,21 @@ class DashboardScreen:
 
     def reload(self) -> None:
         """Read everything again, for the key R. By default, do nothing."""
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a value on the screen is masked. By default, say no."""
+        return False
+
+    def tell_secrets(self) -> None:
+        """Update the line of keys if a masked value has come, or is gone."""
+        assert isinstance(self, Screen)
+        if self.has_secrets != self._had_secrets:
+            self._had_secrets = not self._had_secrets
+            self.refresh_bindings()
+
+    def secrets_changed(self) -> None:
+        """Paint the values anew, because secrets are masked now, or shown. By default, do nothing."""
 
     def backend_returned(self) -> None:
         """Follow the end of a lost connection. By default, reload."""

@@ -45,6 +45,7 @@ def start(context: Context, args: dict[str, Any]) -> ActionResult:
     prefetch = Prefetch(manager, at, fork=fork)
     from .app import Dashboard
     from .data.remembered import Memory, remembered_path
+    from .display.redaction import patterns_of
     from .display.themes import theme_of
     from .input.keymap import keymap_of
 
@@ -54,7 +55,7 @@ def start(context: Context, args: dict[str, Any]) -> ActionResult:
             app.notify(guessed, markup=False)
 
     app = Dashboard(
-        manager, options, at, store=store, stores=_stores(store, manager, config), redact=config.redact(),
+        manager, options, at, store=store, stores=_stores(store, manager, config), redact=patterns_of(config),
         prefetch=prefetch, theme=theme_of(args.get("theme"), config), keys=keymap_of(config),
         memory=Memory(remembered_path()), opened=opened,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from ..cli.results import FullScreen, plural
 from ..manager import StateManager
 from .app import Dashboard
 from .command import TIMEOUT_SECONDS
+from .display.redaction import patterns_of
 from .display.themes import theme_of
 from .input.keymap import keymap_of
 from .screens.diff import DiffScreen
@@ -27,7 +28,7 @@ def show(context: Context, screen: FullScreen) -> bool:
     manager = context.open(store, options.get("namespace"), timeout=TIMEOUT_SECONDS)
     first = _screen(context, manager, screen)
     app = Viewer(first, manager, {"store": None, **options}, store=store or os.environ.get("STATEVIEW_STORE", ""),
-                 redact=config.redact(), theme=theme_of(None, config), keys=keymap_of(config))  # fmt: skip
+                 redact=patterns_of(config), theme=theme_of(None, config), keys=keymap_of(config))  # fmt: skip
     app.run()
     return app.restored
 

@@ -404,13 +404,13 @@ def test_a_broken_stateview_toml_is_named(folder: Path) -> None:
 def test_stateview_toml_sets_up_the_dashboard(folder: Path) -> None:
     from stateview.settings import find
 
-    assert (find().redact(), find().theme(), find().keys()) == ((), None, {})
+    assert (find().redact(), find().mask_secrets(), find().theme(), find().keys()) == ((), True, None, {})
     (folder / "stateview.toml").write_text(
-        'redact = ["*token*", "secret:*"]\ntheme = "nord"\n'
+        'redact = ["*token*", "secret:*"]\nmask_secrets = false\ntheme = "nord"\n'
         '[keys]\napp.quit = "q"\n"main.restore" = ["r", "f5"]\nundo = []\n'
     )
     found = find()
-    assert (found.redact(), found.theme()) == (("*token*", "secret:*"), "nord")
+    assert (found.redact(), found.mask_secrets(), found.theme()) == (("*token*", "secret:*"), False, "nord")
     assert found.keys() == {"app.quit": ("q",), "main.restore": ("r", "f5"), "undo": ()}
     run("save", "k", "1")
 
@@ -420,6 +420,7 @@ def test_stateview_toml_sets_up_the_dashboard(folder: Path) -> None:
     [
         ('redact = "*token*"', "'redact' must be a list of strings"),
         ("redact = [1]", "'redact' must be a list of strings"),
+        ("mask_secrets = 0", "'mask_secrets' must be true or false"),
         ("theme = 1", "'theme' must be a string"),
         ('keys = "q"', "'keys' must be a table"),
         ("[keys]\nquit = 1", "'quit' in [keys] must be a string or a list of strings"),

@@ -116,7 +116,7 @@ class ActionRunner:
         def act(_stop: object) -> Result:
             context = ActionContext(observe(manager, self._committed), {**app.options, "yes": True})
             result: Result = handler(context, parsed.arguments)
-            return _redact_message(result, parsed.arguments, app.redact)
+            return _redact_message(result, parsed.arguments, app.masks)
 
         def end(result: Result) -> None:
             self._run_next()
@@ -191,7 +191,7 @@ class ActionRunner:
 
         app = self._app
         typed = parse_line(text, app.is_web)
-        if self.typed[-1:] != [text] and not reveals_redacted(typed.arguments, app.redact):
+        if self.typed[-1:] != [text] and not reveals_redacted(typed.arguments, app.masks):
             self.typed.append(text)
             del self.typed[:-MAX_ACTIONS]
         name = typed.command.name if typed.command is not None else typed.line.texts[0] if typed.line.words else ""
@@ -236,11 +236,11 @@ class ActionRunner:
                 pipe(line.bang, iter(()), job)
                 return None
             result: Result = handler(context, typed.arguments)
-            result = _redact_message(result, typed.arguments, app.redact)
+            result = _redact_message(result, typed.arguments, app.masks)
             self._print(job, result, typed.arguments, typed.options.get("format", ""), line)
             return result
 
-        if typed.command is not None and reveals_redacted(typed.arguments, app.redact):
+        if typed.command is not None and reveals_redacted(typed.arguments, app.masks):
             shown = app.command_line([typed.command.name, typed.arguments["key"], MASK])
         elif line.bang:
             shown = typed.text

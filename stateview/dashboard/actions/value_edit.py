@@ -21,7 +21,7 @@ from ...cli.values import type_name
 from ...errors import BackendError, NotSerializable, StateException
 from ...manager import StateManager
 from ...states.values.pointers import split_pointer
-from ..display.redaction import is_redacted, masked_places
+from ..display.redaction import is_redacted, masked_places, without_secrets
 from ..display.text import format_size, one_line
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def refusal(app: Dashboard, key: str | None) -> str:
         return str(error)
     if app.at is not None:
         return f"the state as of {one_line(app.at)} cannot be edited: esc goes back to live"
-    if key is not None and is_redacted(key, app.redact):
+    if key is not None and is_redacted(key, without_secrets(app.masks)):
         return f"masked values cannot be edited on the screen; in a terminal: {app.command_line(['edit', key])}"
     return ""
 
@@ -137,7 +137,7 @@ def read_draft(app: Dashboard, key: str) -> Draft | None:
     """Read the live value of a key as a draft. None if there is no such key.
 
     Raises:
-        UsageError: the value holds masked values.
+        UsageError: the value is masked, or holds masked values.
         Damaged: the value cannot be decoded.
 
     """
@@ -146,11 +146,15 @@ def read_draft(app: Dashboard, key: str) -> Draft | None:
     if version is None:
         return None
     value = codec.decode(version.value or b"null", f"the value of {key[:60]!r}")
+    masked = is_redacted(key, app.redact, value)
     place = next(masked_places(value, app.redact), None)
-    if place is not None:
+    if masked or place is not None:
+        globs = without_secrets(app.masks)
+        kept = is_redacted(key, globs) or next(masked_places(value, globs), None) is not None
+        press = "Press U to show it first. " if app.may_show_secrets and not kept else ""
+        what = "the value is masked" if masked else f"the value holds a masked value at {place}"
         raise UsageError(
-            f"the value holds a masked value at {place}, so it cannot be edited on the screen",
-            f"In a terminal: {app.command_line(['edit', key])}",
+            f"{what}, so it cannot be edited on the screen", f"{press}In a terminal: {app.command_line(['edit', key])}"
         )
     return draft_of(manager, version)
 

@@ -20,12 +20,12 @@ _NEAR_CHARACTERS = 40  # characters of each of two long texts in a summary
 _MAX_PLACES = 100  # places that a summary counts
 _MAX_BITS = 200_000  # of an integer that is written out
 
-Hidden = Callable[[str], bool]  # whether the value of a name is masked
+Hidden = Callable[..., bool]  # whether the value of a name is masked: takes the name, and its versions if known
 
 
 def summary(change: Change, hidden: Hidden) -> str:
     """Return a change in a few words, for a row of a list. O(size of the values)."""
-    if hidden(change.key):
+    if hidden(change.key, change.before, change.after):
         return MASK
     if change.kind != "changed":
         return brief(change.after if change.kind == "added" else change.before, SUMMARY_CHARACTERS, hidden)
@@ -51,7 +51,8 @@ def _near_difference(place: PathChange) -> PathChange:
 
 def both_sides(place: PathChange, bound: int, hidden: Hidden) -> tuple[str, str]:
     """Return the excerpts of the values before and after."""
-    if any(map(hidden, split_pointer(place.path))):
+    *boxes, name = split_pointer(place.path) or ("",)
+    if any(map(hidden, boxes)) or hidden(name, place.before, place.after):
         return MASK, MASK
     return brief(place.before, bound, hidden), brief(place.after, bound, hidden)
 
@@ -77,7 +78,7 @@ def _pieces(value: Any, bound: int, hidden: Hidden) -> Iterator[str]:
     elif isinstance(value, dict):
         for number, (name, item) in enumerate(value.items()):
             yield ("," if number else "{") + codec.encode(name[: bound + 1]).decode() + ":"
-            if hidden(name):
+            if hidden(name, item):
                 yield MASK
             else:
                 yield from _pieces(item, bound, hidden)

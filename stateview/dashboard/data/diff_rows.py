@@ -122,7 +122,8 @@ def _note(text: str) -> DiffRow:
 
 def _place(key: str, index: int, place: PathChange, layout: Layout, hidden: Hidden) -> Iterator[DiffRow]:
     title = StyledSpan(_end_of(place.path, layout.width // 2) if place.path else "(the whole value)", "key")
-    old, new = (MASK, MASK) if hidden(key) else both_sides(place, BRIEF_CHARACTERS, hidden)
+    values = () if place.path else (place.before, place.after)
+    old, new = (MASK, MASK) if hidden(key, *values) else both_sides(place, BRIEF_CHARACTERS, hidden)
     if place.kind == "changed":
         yield from _changed(index, place, title, (old, new), layout)
     elif place.kind == "added":
@@ -184,7 +185,7 @@ def _pretty(value: Any, hidden: Hidden, start: str = "", end: str = "", depth: i
     if isinstance(value, dict):
         for number, (name, item) in enumerate(value.items()):
             label, comma = brief(name, BRIEF_CHARACTERS, hidden) + ": ", "," if number < last else ""
-            if hidden(name):
+            if hidden(name, item):
                 yield f"{indent}  {label}{MASK}{comma}"
             else:
                 yield from _pretty(item, hidden, label, comma, depth + 1)

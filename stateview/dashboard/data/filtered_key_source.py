@@ -261,7 +261,7 @@ class FilteredKeys:
         except Damaged:
             self._damaged.add(version.key)
             return False
-        if is_redacted(version.key, self._redact):
+        if is_redacted(version.key, self._redact, value):
             return False
         return next(find_parts(without_masked(value, self._redact), self._match_text), None) is not None
 

@@ -25,7 +25,7 @@ def outcome(key: str, record: dict[str, Any], patterns: tuple[str, ...]) -> tupl
 
     """
     error = record.get("error")
-    if is_redacted(key, patterns):
+    if is_redacted(key, patterns, record):
         return MASK, []
     if isinstance(error, dict):
         places = [

@@ -120,19 +120,19 @@ def start_of(row: KeySummary, patterns: tuple[str, ...]) -> str:
         return "(sealed)"
     if not patterns:
         return row.start.decode(errors="ignore")
-    if is_redacted(row.key, patterns):
+    if is_redacted(row.key, patterns, row.start):
         return MASK
     text = row.start.decode(errors="ignore")
     for name in _NAME.finditer(text):
-        if _is_masked(name[1], patterns):
+        if _is_masked(name[1], text[name.end() :].lstrip()[:1], patterns):
             return text[: name.end()] + MASK
     return text
 
 
-def _is_masked(name: str, patterns: tuple[str, ...]) -> bool:
+def _is_masked(name: str, start: str, patterns: tuple[str, ...]) -> bool:
     if "\\" in name:
         try:
             name = str(codec.decode(f'"{name}"'))
         except Damaged:
             return True  # the name cannot be decoded, so it may be a masked one
-    return is_redacted(name, patterns)
+    return is_redacted(name, patterns, start.encode())

@@ -15,7 +15,7 @@ from ...errors import StateException
 from ...model import ABSENT
 from ...states.changes import Change, Diff
 from ...states.values.pointers import split_pointer, unescape_token
-from .redaction import MASK, is_redacted, masked_places, without_masked
+from .redaction import MASK, SECRETS, is_redacted, masked_places, without_masked
 
 WRITES = ("save", "patch", "merge", "append")  # commands whose argument `value` may be masked
 
@@ -34,25 +34,30 @@ def redact_result(result: Result, arguments: dict[str, Any], patterns: tuple[str
     """
     if not patterns:
         return result
-    key = arguments.get("key")
-    key_masked = isinstance(key, str) and _is_place_masked(key, patterns)
+    place = str(arguments.get("key") or "")
     if isinstance(result, ActionResult) and result.excerpt is not None:
         excerpt = result.excerpt
-        if _is_secret(excerpt.key, excerpt.text, patterns) or _path_masked(excerpt.path, patterns):
+        if _is_secret(excerpt.key, excerpt.text, patterns) or _path_masked(
+            excerpt.path, patterns, _decoded(excerpt.text)
+        ):
             return replace(result, summary=excerpt.message(MASK), excerpt=None)
         return result
     if isinstance(result, Stream):
-        raise UsageError("an export is not shown on the screen where values are masked", "Give a file: 'export FILE'")
+        press = ", or press U to show the values" if patterns == (SECRETS,) else ""
+        hint = f"Give a file: 'export FILE'{press}"
+        raise UsageError("an export is not shown on the screen where values are masked", hint)
     if isinstance(result, ValueResult):
-        masked = key_masked or _path_masked(arguments.get("path", ""), patterns)
-        value = MASK if masked else without_masked(codec.decode(result.data), patterns)
-        return replace(result, data=codec.encode(value))
+        pointer, value = arguments.get("path", ""), codec.decode(result.data)
+        whole = () if pointer else (value,)
+        masked = _is_place_masked(place, patterns, *whole) or _path_masked(pointer, patterns, value)
+        return replace(result, data=codec.encode(MASK if masked else without_masked(value, patterns)))
     if isinstance(result, Record) and "value" in result.data:
-        masked = key_masked or is_redacted(str(result.data.get("key", "")), patterns)
-        value = MASK if masked else without_masked(result.data["value"], patterns)
-        return replace(result, data={**result.data, "value": value})
+        value = result.data["value"]
+        keys = {place, str(result.data.get("key", ""))}
+        masked = any(_is_place_masked(key, patterns, value) for key in keys)
+        return replace(result, data={**result.data, "value": MASK if masked else without_masked(value, patterns)})
     if isinstance(result, Table) and "value" in result.columns:
-        rows = _rows(result, key_masked, patterns)
+        rows = _rows(result, place, patterns)
         empty = result.empty
         if empty and arguments.get("pattern") and arguments.get("in") != "keys":
             empty += "; masked values are not searched"
@@ -68,21 +73,26 @@ def redact_result(result: Result, arguments: dict[str, Any], patterns: tuple[str
 def reveals_redacted(arguments: dict[str, Any], patterns: tuple[str, ...]) -> bool:
     """Return whether the arguments of a command hold a value to write that is masked, or has masked members."""
     text = arguments.get("value")
-    return isinstance(text, str) and _is_secret(str(arguments.get("key")), text, patterns)
+    if not isinstance(text, str):
+        return False
+    text = codec.encode(text).decode() if arguments.get("string") else text
+    return _is_secret(str(arguments.get("key")), text, patterns)
 
 
-def _is_place_masked(word: str, patterns: tuple[str, ...]) -> bool:
-    """Return whether a key is masked, or as `KEY#POINTER` the key or a name on the way to the place."""
+def _is_place_masked(word: str, patterns: tuple[str, ...], *values: Any) -> bool:
+    """Return whether a key is masked, or as `KEY#POINTER` the key or a name on the way to the place.
+
+    `values` is the value of the place, as for `is_redacted`.
+    """
     ends = [at for at in range(len(word)) if word.startswith("#/", at)]
-    return is_redacted(word, patterns) or any(
-        is_redacted(word[:at], patterns) or any(is_redacted(name, patterns) for name in word[at + 2 :].split("/"))
-        for at in ends
+    return is_redacted(word, patterns, *values) or any(
+        is_redacted(word[:at], patterns) or _are_masked(word[at + 2 :].split("/"), patterns, values) for at in ends
     )
 
 
 def _is_secret(key: str, text: str, patterns: tuple[str, ...]) -> bool:
     """Return whether a value is masked, or has masked members. `text` may be only the start of the value."""
-    if not patterns or _is_place_masked(key, patterns):
+    if not patterns or _is_place_masked(key, patterns, _decoded(text)):
         return bool(patterns)
     try:
         value = codec.decode(text.encode())
@@ -93,24 +103,41 @@ def _is_secret(key: str, text: str, patterns: tuple[str, ...]) -> bool:
         return text[:1] in ("{", "[") and text.endswith("…")
 
 
+def _decoded(text: str) -> Any:
+    """Return the value of a JSON text; of any other text, or the start of one, the text."""
+    try:
+        return codec.decode(text.encode())
+    except StateException:
+        return text
+
+
 def redacted_words(words: list[str], patterns: tuple[str, ...]) -> list[str]:
     """Return the words of a command line, with the value that it writes masked if it has to be."""
     arguments = parse(words).arguments if words[:1] and words[0] in WRITES else {}
     return [words[0], arguments["key"], MASK] if reveals_redacted(arguments, patterns) else words
 
 
-def _path_masked(pointer: object, patterns: tuple[str, ...]) -> bool:
-    return any(is_redacted(name, patterns) for name in split_pointer(str(pointer)) if name)
+def _path_masked(pointer: object, patterns: tuple[str, ...], *values: Any) -> bool:
+    return _are_masked([name for name in split_pointer(str(pointer)) if name], patterns, values)
 
 
-def _rows(table: Table, key_masked: bool, patterns: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+def _are_masked(names: list[str], patterns: tuple[str, ...], values: tuple[Any, ...]) -> bool:
+    """Return whether a name on the way to a place is masked. `values` is the value of the last one."""
+    *boxes, last = names or [""]
+    return any(is_redacted(name, patterns) for name in boxes) or is_redacted(last, patterns, *values)
+
+
+def _rows(table: Table, place: str, patterns: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
     matches = table.matches
     value, key = table.columns.index("value"), table.columns.index("key") if "key" in table.columns else None
     path = table.columns.index("path") if "path" in table.columns else None
     for row in table.rows:
-        masked = key_masked or (key is not None and is_redacted(str(row[key]), patterns))
+        whole = () if path is not None and row[path] else (row[value],)
+        masked = _is_place_masked(place, patterns, *whole) or (
+            key is not None and is_redacted(str(row[key]), patterns, *whole)
+        )
         visible = [str(row[key])] if key is not None else []  # the key, and the name of a member that is masked itself
-        if path is not None and not masked and _path_masked(row[path], patterns):
+        if path is not None and not masked and _path_masked(row[path], patterns, row[value]):
             masked = True
             box, _, name = str(row[path]).rpartition("/")
             visible += [] if _path_masked(box, patterns) else [unescape_token(name)]
@@ -122,7 +149,7 @@ def _rows(table: Table, key_masked: bool, patterns: tuple[str, ...]) -> Iterator
 def _changes(changes: Iterable[Change], patterns: tuple[str, ...]) -> Iterator[Change]:
     """Yield changes with masked values. The two sides stay different, so that each is still a change."""
     for change in changes:
-        if is_redacted(change.key, patterns):
+        if is_redacted(change.key, patterns, change.before, change.after):
             before = change.before if change.before is ABSENT else MASK
             after = change.after if change.after is ABSENT else MASK if before is ABSENT else f"{MASK} (another)"
         else:

@@ -43,6 +43,7 @@ class DiffBaseScreen(DiffStreamScreen):
     @on(DiffView.Compared)
     def _compared(self) -> None:
         self.refresh_labels()
+        self.tell_secrets()
         if self._steps and self.keys.key == self.view.key:
             steps, self._steps = self._steps, 0
             self.action_step(steps)

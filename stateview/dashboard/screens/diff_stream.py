@@ -121,6 +121,16 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
     def no_difference_text(self) -> list[str]:
         """Return the lines of an empty list after a complete diff."""
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a value of the change is masked."""
+        return self.view.is_masked
+
+    def secrets_changed(self) -> None:
+        """Paint the summaries and the change anew."""
+        self.keys.secrets_changed()
+        self.view.secrets_changed()
+
     def finished(self) -> None:
         """Act after a run has listed all keys. By default, do nothing."""
 

@@ -204,6 +204,15 @@ class HistoryScreen(DashboardScreen, Screen[None]):
         if changed is None or self._key in changed:
             self.query_one(Versions).read(restart=True)
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a value of the change is masked."""
+        return self.query_one(DiffView).is_masked
+
+    def secrets_changed(self) -> None:
+        """Paint the change anew."""
+        self.query_one(DiffView).secrets_changed()
+
     def reload(self) -> None:
         """Read the versions again."""
         self.query_one(Versions).read(restart=True)
@@ -236,6 +245,10 @@ class HistoryScreen(DashboardScreen, Screen[None]):
                 self.dashboard.show_error(error)
 
         self.dashboard.reader.submit(self, "change", read, show, failed)
+
+    @on(DiffView.Compared)
+    def _compared(self) -> None:
+        self.tell_secrets()
 
     def action_revert(self) -> None:
         """Preview a restore of this key to the selected version."""

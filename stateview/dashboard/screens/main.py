@@ -56,6 +56,7 @@ class MainScreen(FilteringScreen):
         ("see all failed runs", "!"),
         ("read one pane on the whole screen", "+, and + again"),
         ("give a pane more room", "ctrl or shift with an arrow, or drag its border"),
+        ("show a masked password or token", "U, and U again"),
         ("see keys by the parts of their names", "., then enter opens a group"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [

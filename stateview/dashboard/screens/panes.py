@@ -183,6 +183,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
         """Show namespace, store and state in the status bar, and a lost connection in the banner."""
         app = self.dashboard
         right = ("zoomed, + shows all panes · " if self._zoomed else "") + ("read-only" if app.read_only else "RW")
+        right = ("SECRETS SHOWN · " if app.shows_secrets else "") + right
         if app.at is not None:
             state, role = f"AS OF {app.at}, NOT LIVE · esc: live", "past"
         elif app.lost is not None:
@@ -224,6 +225,18 @@ class PanesScreen(DashboardScreen, Screen[None]):
         self.keys.invalidate(None)
         if self.keys.key is not None:
             self._read_value(self.keys.key)
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a value is masked in the value pane."""
+        return self.query_one(JsonView).is_masked
+
+    def secrets_changed(self) -> None:
+        """Paint keys, value, step and changes anew. A search in values begins again."""
+        self.query_one(JsonView).secrets_changed()
+        self._step_highlighted()
+        self.query_one(CommitChanges).secrets_changed()
+        self.keys.secrets_changed()
 
     def show_changes(self) -> None:
         """Show what the selected commit changed, while the timeline has the focus, and where it lies."""
@@ -301,6 +314,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
         self.query_one("#value-pane", Pane).set_titles("3 Value")
         self.query_one(JsonView).show_text(text)
         self.query_one(ValueInfo).show("", "")
+        self.tell_secrets()
 
     def _show_facts(self) -> None:
         shown = self._shown
@@ -324,6 +338,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
     @on(VirtualList.Highlighted, "#json")
     def _place_highlighted(self) -> None:
         self.query_one(ValueInfo).show(pointer=self.query_one(JsonView).pointer)
+        self.tell_secrets()
 
     # --- the steps ---------------------------------------------------------------------------------------------
 

@@ -69,6 +69,10 @@ class DiffList(VirtualList):
             self._summaries = {key: text for key, text in self._summaries.items() if not changed(key)}
         self.refresh()
 
+    def secrets_changed(self) -> None:
+        """Read the summaries again."""
+        self.compare(self._sides)
+
     @property
     def key(self) -> str | None:
         """The key under the cursor."""
@@ -152,4 +156,4 @@ def redaction_test(app: Dashboard) -> Hidden:
     from ..display.redaction import is_redacted
 
     patterns = app.redact
-    return (lambda name: is_redacted(name, patterns)) if patterns else (lambda _name: False)
+    return (lambda name, *values: is_redacted(name, patterns, *values)) if patterns else (lambda *_: False)

@@ -16,6 +16,7 @@ from ..data.background import Stop
 from ..data.diff_model import selectors
 from ..data.diff_rows import DiffRow, Layout, places_of, rows_of, stops_of
 from ..data.diff_spans import INDENT_COLUMNS, StyledSpan
+from ..display.redaction import MASK
 from ..display.text import RowBuilder
 from .diff_list import BOXES, redaction_test
 from .virtual_list import VirtualList
@@ -153,6 +154,15 @@ class DiffView(VirtualList):
         self._show_change()
         if result.layout != self._fitting() and self.change is not None:
             self._lay_out()
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a value of the change is masked."""
+        return any(MASK in span.text for row in self._rows for span in (*row.left, *(row.right or ())))
+
+    def secrets_changed(self) -> None:
+        """Lay out the rows again."""
+        self._lay_out()
 
     def _lay_out(self) -> None:
         change, places, whole = self.change, self.places, self.whole

@@ -11,11 +11,13 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
+from ..base_screen import DashboardScreen
 from ..display.text import RowBuilder
 from ..display.themes import component_style
 
 QUIT = "back_or_quit"
 HELP = "help"  # the action that is shown at any width
+SECRETS = "secrets"  # the action that is shown where it would do something, at any width too
 
 
 class Hint(NamedTuple):
@@ -61,19 +63,28 @@ class KeyBar(Widget):
         for _, binding, enabled, _ in screen.active_bindings.values():
             if binding.action == QUIT and screen is not self.app.screen_stack[0]:
                 continue  # here the key goes back, as Escape, which has its own hint
-            if binding.show and binding.action not in by_action:
+            description = self._secrets_text() if binding.action == SECRETS else binding.description
+            if binding.show and description and binding.action not in by_action:
                 display = self.app.get_key_display(binding)
-                by_action[binding.action] = Hint(binding.key, display, binding.description, binding.action, enabled)
+                by_action[binding.action] = Hint(binding.key, display, description, binding.action, enabled)
         hints = list(by_action.values())
         if hints != self._hints:
             self._hints = hints
             self.refresh()
 
+    def _secrets_text(self) -> str:
+        screen = self.screen
+        if not isinstance(screen, DashboardScreen):
+            return ""
+        if screen.dashboard.shows_secrets:
+            return "Mask secrets"
+        return "Show secrets" if screen.has_secrets and screen.dashboard.may_show_secrets else ""
+
     def _placed(self) -> tuple[list[tuple[int, Hint]], int]:
         """Return the hints that fit, each with its first column, and the column of the `…` (-1 if all hints fit)."""
         width = self.size.width
         gap = next((gap for gap in (2, 1) if sum(hint.width + gap for hint in self._hints) <= width + gap), 0)
-        last = [] if gap else [hint for hint in self._hints if hint.action == HELP]
+        last = [] if gap else [hint for hint in self._hints if hint.action in (HELP, SECRETS)]
         room = width if gap else width - sum(hint.width + 1 for hint in last) - 2
         placed, column = [], 0
         for hint in self._hints:
@@ -83,7 +94,11 @@ class KeyBar(Widget):
                 break
             placed.append((column, hint))
             column += hint.width + (gap or 1)
-        return [*placed, *((column + 2, hint) for hint in last)], -1 if gap else column
+        ellipsis = -1 if gap else column
+        for hint in last:
+            placed.append((column + 2, hint))
+            column += hint.width + 1
+        return placed, ellipsis
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
         """Paint the line."""

@@ -181,6 +181,13 @@ class KeyList(VirtualList):
             source = open_source(self._source.manager, self._source.at, text, self.order, self._host.redact)
             self.show(source, keep=not text)
 
+    def secrets_changed(self) -> None:
+        """Paint the values anew. A search in values begins again, because masked values are not searched."""
+        if self._source is not None and Filter.parse(self._source.text).kind == "values":
+            text = self._source.text
+            self.show(open_source(self._source.manager, self._source.at, text, self.order, self._host.redact))
+        self.refresh()
+
     def invalidate(self, changed: list[str] | None) -> None:
         """Read the visible rows again soon, because these keys were written. None stands for any keys."""
         if self._source is None or changed == []:

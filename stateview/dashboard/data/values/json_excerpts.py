@@ -56,7 +56,7 @@ def preview(node: Node, room: int, patterns: tuple[str, ...]) -> str:
     parts: list[str] = []
     if isinstance(box, dict):
         for name, member in islice(box.items(), _PREVIEW_CHILDREN):
-            text = MASK if is_redacted(name, patterns) else scalar(member, _PREVIEW_CHARACTERS)
+            text = MASK if is_redacted(name, patterns, member) else scalar(member, _PREVIEW_CHARACTERS)
             parts.append(f"{label(name)}: {text}")
     elif isinstance(box, list):
         parts = [scalar(element, _PREVIEW_CHARACTERS) for element in islice(box, _PREVIEW_CHILDREN)]

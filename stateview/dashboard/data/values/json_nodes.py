@@ -179,7 +179,8 @@ class Node:
     def _child(self, index: int, parent: Node, patterns: tuple[str, ...]) -> Node:
         item = self.items[index]
         if isinstance(self.value, dict):
-            node = Node(parent, item, self.value[item], is_redacted(item, patterns))
+            value = self.value[item]
+            node = Node(parent, item, value, is_redacted(item, patterns, value))
         else:
             node = Node(parent, index, item)
         node.decode(_ROW_BYTES)

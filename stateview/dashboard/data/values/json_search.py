@@ -160,7 +160,7 @@ def _walk(value: Any, patterns: tuple[str, ...], prefilter: _Prefilter) -> Itera
 def _members(steps: tuple[Step, ...], box: Any, patterns: tuple[str, ...]) -> Iterator[_Member]:
     if isinstance(box, dict):
         for name, item in box.items():
-            yield (*steps, name), item, is_redacted(name, patterns)
+            yield (*steps, name), item, is_redacted(name, patterns, item)
     else:
         for index, item in enumerate(box):
             yield (*steps, index), item, False

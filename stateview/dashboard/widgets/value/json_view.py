@@ -19,7 +19,7 @@ from ...data.values.json_nodes import SMALL_BYTES, Broken, Node, Path, estimate_
 from ...data.values.json_search import Hit
 from ...data.values.json_tree import Tree, line_hit, shows
 from ...display.json_row import ChangeSigns, RowPainter
-from ...display.redaction import is_redacted
+from ...display.redaction import is_redacted, without_secrets
 from ...display.text import RowBuilder, format_size
 from ..virtual_list import VirtualList
 from .value_search import ValueSearch
@@ -68,6 +68,7 @@ class JsonView(VirtualList):
         self.key = ""
         self._value: Any = None  # the argument of `show`: a value, or its bytes
         self._tree: Tree | None = None
+        self._patterns: tuple[str, ...] = ()  # what is masked in it
         self._message = ""  # shown instead of a value
         self._target: tuple[str, str, int | None] | None = None  # key, pointer and character to go to, see `expect`
         self._sought: tuple[str, str] | None = None  # key and text to search, see `expect_search`
@@ -87,14 +88,15 @@ class JsonView(VirtualList):
             key: the key of the value.
 
         """
-        if isinstance(value, bytes) and key == self.key and value == self._value:
+        dashboard = self.dashboard
+        patterns, width = dashboard.redact, self._text_width()
+        if isinstance(value, bytes) and key == self.key and value == self._value and patterns == self._patterns:
             return
         same = key == self.key and self._tree is not None
         before, self._value = self._value, value
-        dashboard = self.dashboard
-        hidden = is_redacted(key, dashboard.redact)
+        self._patterns = patterns
+        hidden = is_redacted(key, patterns, value)
         state = self._tree.state() if same and self._tree is not None else None
-        patterns, width = dashboard.redact, self._text_width()
 
         def build(_stop: object) -> Tree:
             return Tree(Raw(value) if isinstance(value, bytes) else value, patterns, hidden, width, state)
@@ -112,6 +114,16 @@ class JsonView(VirtualList):
             self.show_text(f"reading {format_size(len(value))}…")
             self._value = value
         dashboard.reader.submit(self, "tree", build, show_tree, dashboard.show_error)
+
+    def secrets_changed(self) -> None:
+        """Mask what is masked now."""
+        if self._tree is not None:
+            self.show(self._value, self.key)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a row is masked."""
+        return self._tree is not None and any(node.masked for node in self._tree.rows)
 
     def _take(self, tree: Tree, key: str, same: bool) -> None:
         path: Path = self._node.path if same and self._node is not None else ()
@@ -274,8 +286,9 @@ class JsonView(VirtualList):
         if node is None or self._tree is None:
             return
         if node.masked:
-            command = self._load_line(self.pointer)
-            self.dashboard.notify_user(f"this value is masked on the screen; this prints it: {command}")
+            press = "U shows it, and " if self._is_secret(node) else ""
+            line = self._load_line(self.pointer)
+            self.dashboard.notify_user(f"this value is masked on the screen; {press}this prints it: {line}")
         elif node.open:
             self.cursor += 1
         else:
@@ -384,7 +397,15 @@ class JsonView(VirtualList):
         texts += [("command line", line), ("key", self.key)]
         if whole:
             texts.reverse()  # the key comes first in the list of keys
-        return CopyOptions(texts, f"{why}; this prints it: {line}" if why else "")
+        press = "U shows it, and " if why and self._is_secret(node) else ""
+        return CopyOptions(texts, f"{why}; {press}this prints it: {line}" if why else "")
+
+    def _is_secret(self, node: Node) -> bool:
+        """Return whether all that is masked in a node is shown by a press."""
+        app = self.dashboard
+        globs = without_secrets(app.masks)
+        name = node.step if isinstance(node.step, str) else self.key
+        return app.may_show_secrets and not (is_redacted(name, globs) if node.masked else refused(node, globs))
 
     def action_copy(self, whole: bool = False) -> None:
         """Open the menu of texts to copy."""
