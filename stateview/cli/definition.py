@@ -961,8 +961,10 @@ COMMANDS = (
             Option("open", "flag", "open the page in a browser"),
         ),
         examples=("serve", "serve --open", "serve prod --port 0", "serve --write"),
-        more="It prints a URL with a token, and runs until Ctrl-C. Whoever has the URL can read the state, and with\n"
-        "--write change it. The connection is not encrypted: use --host only in a network that you trust.",
+        more="It prints a URL with a token, lists the open pages, and runs until Ctrl-C. The URL lets one browser in;\n"
+        "u, or without a terminal SIGUSR1, prints a new one for another browser. Whoever has the URL can read the\n"
+        "state, and with --write change it. The connection is not encrypted: use --host only in a network that you\n"
+        "trust. A page shows no secrets, such as passwords, without --write.",
         refuses=("format",),
         effect="It serves the dashboard. Its page changes something only with --write.",
     ),

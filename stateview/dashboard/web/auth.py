@@ -1,4 +1,4 @@
-"""Access control of the web server: host name, origin, a token for one use, and a session cookie."""
+"""Access control of the web server: host name, origin, a token for one use, and session cookies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 
 
 class Authenticator:
-    """Authorizes the one browser that has the token.
+    """Authorizes the browsers that had the token. Each token lets one browser in, which then has a session.
 
     Other pages in the same browser can send requests to this server, for example by a name that they let resolve to
     this machine. So each request must name a served host, and must not come from another origin. Browsers send a cookie
@@ -50,11 +50,16 @@ class Authenticator:
     def __init__(self, port: int, names: Sequence[str] = (), every_address: bool = False) -> None:
         self.port = port
         self.token = secrets.token_urlsafe(32)
-        self._session = secrets.token_urlsafe(32)
+        self._sessions: list[str] = []
         self._cookie = f"stateview_{port}"
-        self._used = False
+        self._used = False  # a browser has come with the present token
         self._every_address = every_address
         self._hosts = {host for name in (*LOOPBACK, *names) for host in self._spellings(name)}
+
+    def renew(self) -> str:
+        """Replace the token, and return the new one. The old one lets no browser in any more; sessions go on."""
+        self.token, self._used = secrets.token_urlsafe(32), False
+        return self.token
 
     def _spellings(self, name: str) -> Iterator[str]:
         """Yield a host as browsers write it in `Host` and `Origin`: with the port, and for port 80 also without."""
@@ -92,10 +97,12 @@ class Authenticator:
             raise AccessDenied(
                 403,
                 "Refused: this URL was used already, and it works in one browser only. "
-                "For another browser, restart `stateview serve`: it prints a new URL.",
+                "For another browser, press u where `stateview serve` runs: it prints a new URL.",
             )
         self._used = True
-        return Entry(host, f"{self._cookie}={self._session}; Path=/; HttpOnly; SameSite=Strict")
+        session = secrets.token_urlsafe(32)
+        self._sessions.append(session)
+        return Entry(host, f"{self._cookie}={session}; Path=/; HttpOnly; SameSite=Strict")
 
     def _host(self, fields: Headers, address: str) -> str:
         hosts = [host.strip().lower() for host in fields.get_all("Host")]
@@ -109,7 +116,7 @@ class Authenticator:
         for field in fields.get_all("Cookie"):
             for pair in field.split(";"):
                 name, _, value = pair.strip().partition("=")
-                if name == self._cookie and _equal(value, self._session):
+                if name == self._cookie and any(_equal(value, session) for session in self._sessions):
                     return True
         return False
 

@@ -27,6 +27,8 @@ PORT = 8642
 def serve(context: Context, args: dict[str, Any]) -> ActionResult:
     """Run `serve [STORE] [--host HOST] [--port PORT] [--write] [--open]` until Ctrl-C, SIGTERM or SIGHUP.
 
+    The key u, and SIGUSR1, print a new URL.
+
     Raises:
         UsageError: options exclude each other, the host has no address, or the port is invalid.
         BackendError: the server cannot listen on the host and port.
@@ -50,6 +52,7 @@ def serve_command(context: Context, args: dict[str, Any], command: list[str]) ->
         print_message(f"stateview: {guessed}")
     target = resolve_target(options.get("store"), options.get("namespace"))  # reports a wrong name here, not in a page
     from .auth import Authenticator
+    from .console import Console
     from .server import PageServer, ServedProgram
 
     host = args.get("host", "127.0.0.1")
@@ -58,8 +61,8 @@ def serve_command(context: Context, args: dict[str, Any], command: list[str]) ->
         every_address = ipaddress.ip_address(address).is_unspecified
         name = socket.gethostname() if every_address else f"[{host}]" if ":" in host else host
         authenticator = Authenticator(port, (name,), every_address)
-        url = f"http://{name}:{port}/?token={authenticator.token}"
-        context.show(Text(text=f"{url}\n", summary=_summary(address, port, bool(args.get("write")))))
+        page = f"http://{name}:{port}/?token="
+        url = page + authenticator.token
         # A store's URL may hold a password. Other users see the arguments of a process, but not its environment.
         environment = {
             f"STATEVIEW_{option.upper()}": str(options[option])
@@ -67,9 +70,17 @@ def serve_command(context: Context, args: dict[str, Any], command: list[str]) ->
             if options.get(option)
         }
         program = ServedProgram(command, environment, f"{target.namespace} · {mask(target.store)} · stateview")
+
+        def show_new_url() -> None:
+            new = f"{page}{authenticator.renew()}\n"
+            context.show(Text(text=new, summary="It works once. The URL before it lets no other browser in"))
+
+        console = Console("writes are allowed" if args.get("write") else "read-only", show_new_url)
+        summary = _summary(address, port, bool(args.get("write")), console.how_to_renew)
+        context.show(Text(text=f"{url}\n", summary=summary))
         remove_file = _open_browser(url) if args.get("open") else _do_nothing
         try:
-            asyncio.run(PageServer(authenticator, program, remove_file).run(listener))
+            asyncio.run(PageServer(authenticator, program, console, remove_file).run(listener))
         finally:
             remove_file()
     return ActionResult()
@@ -98,7 +109,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _summary(address: str, port: int, write: bool) -> str:
+def _summary(address: str, port: int, write: bool, how_to_renew: str) -> str:
     lines = ["writes are allowed" if write else "read-only; --write allows writes"]
     if not ipaddress.ip_address(address).is_loopback:
         lines.append(
@@ -106,7 +117,10 @@ def _summary(address: str, port: int, write: bool) -> str:
             "can use the page. For an encrypted connection, leave out --host, and run "
             f"`ssh -L {port}:127.0.0.1:{port} HOST` on the other machine"
         )
-    lines.append("Open the URL in a browser: it works once. Ctrl-C ends the server and every page")
+    lines.append(
+        f"Open the URL in a browser: it works once; {how_to_renew} prints a new one. "
+        "Ctrl-C ends the server and every page"
+    )
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ from websockets.http11 import Request, Response
 
 from . import session
 from .auth import AccessDenied, Authenticator, Entry
+from .console import Console
 
 MAX_PAGES = 16  # each page is a process of about 50 MB
 MAX_MESSAGE_BYTES = 1024 * 1024  # the page splits longer pastes
@@ -46,15 +47,18 @@ class PageServer:
     Args:
         authenticator: authorizes requests.
         program: the program of the pages.
+        console: is told of each page.
         entered: called when the token has been used.
 
     """
 
     def __init__(
-        self, authenticator: Authenticator, program: ServedProgram, entered: Callable[[], None] = lambda: None
-    ) -> None:
+        self, authenticator: Authenticator, program: ServedProgram, console: Console,
+        entered: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._authenticator = authenticator
         self._program = program
+        self._console = console
         self._entered = entered
         self._files = _files()
         self._open: dict[ServerConnection, asyncio.Task[None]] = {}
@@ -81,12 +85,13 @@ class PageServer:
             max_size=MAX_MESSAGE_BYTES,
             logger=logger,
         )
-        await stop.wait()
-        # wait_closed() is not used: it waits for idle connections that browsers open in advance.
-        server.close(close_connections=False)
-        ends = [loop.create_task(_close(socket)) for socket in self._open]
-        if ends:
-            await asyncio.wait([*ends, *self._open.values()])
+        with self._console.running():
+            await stop.wait()
+            # wait_closed() is not used: it waits for idle connections that browsers open in advance.
+            server.close(close_connections=False)
+            ends = [loop.create_task(_close(socket)) for socket in self._open]
+            if ends:
+                await asyncio.wait([*ends, *self._open.values()])
 
     async def _show(self, socket: ServerConnection) -> None:
         """Run the program of a page until the WebSocket is closed."""
@@ -95,10 +100,12 @@ class PageServer:
             return
         page = asyncio.create_task(session.run(socket, self._program.command, self._program.environment))
         self._open[socket] = page
+        self._console.opened(page, str(socket.remote_address[0]))
         try:
             await page
         finally:
             del self._open[socket]
+            self._console.closed(page)
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return the response to a request, or None to open a WebSocket."""

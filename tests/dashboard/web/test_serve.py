@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import pytest
 from browser import PATIENCE, Browser
+from terminal import Terminal
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -125,15 +126,39 @@ class Serving:
             env={**os.environ, **env},
         )
         assert self.process.stdout is not None and self.process.stderr is not None
-        self.url = self.process.stdout.readline().strip()
-        assert self.url, self.process.stderr.read()
+        url = self.process.stdout.readline().strip()
+        assert url, self.process.stderr.read()
+        self._take_url(url)
         self.told = ""
         while "works once" not in self.told:
-            self.told += self.process.stderr.readline()
-        self.port = int(self.url.rsplit(":", 1)[1].split("/")[0])
-        self.token = self.url.partition("token=")[2]
-        self.cookie = ""
+            self.told += self.line()
         self._sockets = ExitStack()
+
+    @classmethod
+    def at(cls, text: str) -> Self:
+        """A server that a terminal shows, by the last URL there."""
+        one = cls.__new__(cls)
+        one._take_url(re.findall(r"http://127\S+", text)[-1])
+        one._sockets = ExitStack()
+        return one
+
+    def _take_url(self, url: str) -> None:
+        self.url, self.cookie = url, ""
+        self.port = int(url.rsplit(":", 1)[1].partition("/")[0])
+        self.token = url.partition("token=")[2]
+
+    def renew(self) -> None:
+        """Ask for a new URL."""
+        assert self.process.stdout is not None
+        self.process.send_signal(signal.SIGUSR1)
+        self._take_url(self.process.stdout.readline().strip())
+        while "lets no other browser in" not in self.line():
+            pass  # lines about pages
+
+    def line(self) -> str:
+        """The next line on standard error."""
+        assert self.process.stderr is not None
+        return self.process.stderr.readline()
 
     @property
     def origin(self) -> str:
@@ -297,11 +322,72 @@ def test_the_token_is_exchanged_once_for_a_cookie_of_that_browser(serving: Servi
     assert sorted(attributes) == ["HttpOnly", "Path=/", "SameSite=Strict"]
     assert serving.token not in name
     status, text, fields = serving.get(f"/?token={serving.token}")
-    assert status == 403 and "used already" in text and "restart" in text and "Set-Cookie" not in fields
+    assert status == 403 and "used already" in text and "press u" in text and "Set-Cookie" not in fields
     # In the browser that used it, the same URL leads to the page.
     status, _, fields = serving.get(f"/?token={serving.token}", Cookie=f"other=1; {name}")
     assert (status, fields["Location"]) == (303, "/")
     assert serving.get("/", Cookie=name)[0] == 200
+
+
+def test_a_new_url_lets_another_browser_in_and_the_old_one_none(serving: Serving) -> None:
+    first = serving.enter()
+    old, before = serving.token, serving.url
+    serving.renew()
+    assert serving.url != before and serving.url.startswith(before.partition("token=")[0])
+    status, text, fields = serving.get(f"/?token={old}")
+    assert status == 403 and "wrong token" in text and "Set-Cookie" not in fields
+    second = serving.enter()
+    assert second != first and second.partition("=")[0] == first.partition("=")[0]
+    for cookie in (first, second):  # both load the page again
+        assert serving.get("/", Cookie=cookie)[0] == 200
+        assert serving.get(f"/?token={old}", Cookie=cookie)[0] == 303
+    assert serving.get(f"/?token={serving.token}")[0] == 403
+    serving.renew()
+    unused = serving.token
+    serving.renew()
+    assert serving.get(f"/?token={unused}")[0] == 403 and serving.enter() not in (first, second)
+
+
+def test_without_a_terminal_each_page_that_comes_or_goes_is_a_line(serving: Serving) -> None:
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+    first, _ = serving.page()
+    assert re.fullmatch(rf"{stamp} 127\.0\.0\.1 opened a page \(read-only\); 1 page open\n", serving.line())
+    second, _ = serving.page()
+    assert serving.line().endswith("opened a page (read-only); 2 pages open\n")
+    first.close()
+    assert re.fullmatch(rf"{stamp} 127\.0\.0\.1 closed its page after \d+ s; 1 page open\n", serving.line())
+    second.close()
+    assert serving.line().endswith("; 0 pages open\n")
+
+
+def test_a_terminal_lists_the_open_pages_and_takes_the_key_for_a_new_url(folder: Path) -> None:
+    with StateManager("sqlite:st", "build") as state:
+        state.save("phase", 1)
+    terminal = Terminal("serve", "sqlite:st", "-n", "build", "--write", "--port", "0", rows=12)
+    try:
+        serving = Serving.at(terminal.until("0 pages open, writes are allowed · u: new URL · Ctrl-C: end"))
+        first = serving.open()
+        text = terminal.until("1 page open, writes are allowed")
+        assert re.search(r"\n  127\.0\.0\.1 +since \d\d:\d\d:\d\d\n", text) and "0 pages open" not in text
+        terminal.type("xu")
+        renewed = Serving.at(terminal.until(lambda text: text.count("?token=") == 2 and "1 page open" in text))
+        assert renewed.token != serving.token and serving.get(f"/?token={serving.token}")[0] == 403
+        second = renewed.open()
+        text = terminal.until("2 pages open")
+        assert text.count("since") == 2 and "\nx" not in text
+        first.close()
+        second.close()
+        terminal.until("0 pages open")
+        terminal.resize(30, 12)  # the list is cut to it
+        third = renewed.open()
+        text = terminal.until("1 page open")
+        assert "?token=" in text and "\n1 page open, writes are allow\n" in text
+        third.close()
+        terminal.type("\x03")
+        assert terminal.end() == 0
+        assert "open" not in terminal.text.partition("every page")[2]
+    finally:
+        terminal.kill()
 
 
 def test_only_the_names_served_are_answered(serving: Serving) -> None:
@@ -567,6 +653,7 @@ def test_a_browser_paints_the_program_and_its_keys_reach_it(browser: Browser, ti
         other.until("process ")
         other.press("x")
         other.until("pressed x")
+        serving.renew()  # for browsers that have not come yet
         other.reload()
         other.until(lambda text: "process " in text and "pressed x" not in text)
         other.close()
@@ -683,7 +770,7 @@ def test_the_dashboard_itself_is_served_and_writes_only_where_that_was_asked_for
 ) -> None:
     store = f"sqlite:{folder / 'state'}"
     with StateManager(store, "build") as state:
-        state.save("phase", {"name": "compiling"})
+        state.save("phase", {"name": "compiling", "api_key": "hunter2"})
         for words, writes in (("-n", "build"), False), (("-n", "build", "--write"), True):
             with Serving.dashboard(store, *words) as serving:
                 assert ("writes are allowed" in serving.told) == writes
@@ -691,7 +778,10 @@ def test_the_dashboard_itself_is_served_and_writes_only_where_that_was_asked_for
                 page.resize(1200, 700)
                 page.go(serving.url)
                 shown = page.until(lambda text: "phase" in text and "compiling" in text)
-                assert ("read-only" in shown) == (not writes)
+                assert ("read-only" in shown) == (not writes) and "api_key: ••••••" in shown
+                page.press("U")
+                page.until('api_key: "hunter2"' if writes else "secrets stay masked in a read-only page")
+                assert ("hunter2" in page.text) == writes
                 page.press("c")
                 if writes:
                     page.until("Note")
