@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..model import ABSENT
 from ..states.changes import Change
 from ..states.matching.patterns import Selection
 from ..states.values.pointers import resolve_pointer, split_pointer
+from .job_control import stop_process_group, wait_for_foreground
 from .render import Style, columns_of, escape_cell, pad
 from .results import plural
 
@@ -147,7 +149,8 @@ def _text(cell: Any) -> str:
 def show(manager: StateManager, places: Places, timeout: float | None, colour: bool) -> None:
     """Show the table until Ctrl-C, or until no commit comes for `timeout` seconds. Its last lines stay on the terminal.
 
-    The size is looked at before each painting, so a resize shows at once, or within `LOOK_SECONDS`.
+    The size is looked at before each painting, so a resize shows at once, or within `LOOK_SECONDS`. Ctrl-Z gives the
+    terminal back, and the table is painted again when the process continues.
     """
     grid = _Grid(places, Style("", True, colour))
     view = manager.at("live")
@@ -158,37 +161,68 @@ def show(manager: StateManager, places: Places, timeout: float | None, colour: b
         size = os.get_terminal_size(sys.stdout.fileno())
         return grid.lines(size.columns or 80, size.lines or 24, note)
 
+    def paint() -> None:
+        _write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines("Ctrl-C ends")) + "\x1b[J")
+
     try:
-        with _full_screen():
-            _paint(lines("Ctrl-C ends"))
+        with _full_screen(paint):
+            paint()
             for change in manager._looks(view.revision, places.keys, timeout, LOOK_SECONDS):
                 if change is not None:
                     grid.take(change)
-                _paint(lines("Ctrl-C ends"))
+                paint()
     except KeyboardInterrupt:
         pass  # it is how a person ends the table
     _write("".join(f"{line}\n" for line in lines("ended")))
 
 
-def _paint(lines: list[str]) -> None:
-    _write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
-
-
 def _write(text: str) -> None:
-    sys.stdout.buffer.write(text.encode(errors="surrogatepass"))
-    sys.stdout.buffer.flush()
+    data = text.encode(errors="surrogatepass")
+    while data:  # without a buffer: a signal handler may write in the middle of another call
+        data = data[os.write(sys.stdout.fileno(), data) :]
 
 
 @contextmanager
-def _full_screen() -> Iterator[None]:
-    """Paint on the other screen of the terminal, without a cursor, and without the keys that are pressed."""
+def _full_screen(paint: Callable[[], None]) -> Iterator[None]:
+    """Paint on the other screen of the terminal, without a cursor, and without the keys that are pressed.
+
+    `paint` is called when the process continues after Ctrl-Z, SIGTSTP or SIGSTOP.
+    """
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
     silent = [*before[:3], before[3] & ~(termios.ECHO | termios.ICANON), *before[4:]]
-    _write("\x1b[?1049h\x1b[?25l")
-    termios.tcsetattr(terminal, termios.TCSADRAIN, silent)
+    stopping = False
+
+    def take() -> None:
+        _write("\x1b[?1049h\x1b[?25l")
+        termios.tcsetattr(terminal, termios.TCSADRAIN, silent)
+
+    def give_back() -> None:
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+        _write("\x1b[?25h\x1b[?1049l")
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+        give_back()
+        stop_process_group()
+        wait_for_foreground(terminal)
+        take()
+        stopping = False
+        paint()
+
+    def go_on(*_: object) -> None:
+        if not stopping:  # after SIGSTOP, the screen is the other one still
+            wait_for_foreground(terminal)
+            termios.tcsetattr(terminal, termios.TCSADRAIN, silent)
+            paint()
+
+    acts = {signal.SIGTSTP: stop, signal.SIGCONT: go_on}
+    handlers = {number: signal.signal(number, act) for number, act in acts.items()}
+    take()
     try:
         yield
     finally:
-        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
-        _write("\x1b[?25h\x1b[?1049l")
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        give_back()

@@ -1,4 +1,4 @@
-"""Ctrl-Z, SIGTSTP and SIGSTOP under a shell with job control: the dashboard and the prompt can be used after `fg`."""
+"""Ctrl-Z, SIGTSTP and SIGSTOP under a shell with job control: what takes the terminal can be used after `fg`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from terminal import Terminal
 from stateview import StateManager
 
 BASH = "import os; os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])"
+WORDS = {name: f"{name} sqlite:st -n flow" for name in ("dashboard", "shell", "serve")}
+WORDS |= {"table": "watch --table -s sqlite:st -n flow", "serve": WORDS["serve"] + " --port 0"}
+ENDS = {"dashboard": "q", "shell": "\x04", "table": "\x03", "serve": "\x03"}
 STOPS = {"ctrl-z": None, "SIGTSTP": signal.SIGTSTP, "SIGSTOP": signal.SIGSTOP}
 
 
@@ -34,7 +37,7 @@ def bash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
 
 def start(bash: Terminal, face: str) -> int:
     """Start a face as a job of the shell; its process id."""
-    bash.type(f"clear; {sys.executable} -m stateview {face} sqlite:st -n flow\r")
+    bash.type(f"clear; {sys.executable} -m stateview {WORDS[face]}\r")
     bash.until(lambda text: is_usable(bash, face))
     children = Path(f"/proc/{bash.pid}/task/{bash.pid}/children").read_text().split()
     return int(children[-1])
@@ -44,6 +47,10 @@ def is_usable(bash: Terminal, face: str) -> bool:
     if face == "shell":
         return line_of_cursor(bash).endswith("flow@2>")
     lines = bash.text.split("\n")
+    if face == "serve":
+        return "0 pages open, read-only · u: new URL" in bash.text
+    if face == "table":
+        return lines[0].startswith("  key") and lines[1].startswith("  alpha") and lines[3] == "Ctrl-C ends"
     return "LIVE" in lines[0] and any("alpha" in line for line in lines) and lines[-1].startswith("/ Filter")
 
 
@@ -64,13 +71,15 @@ def go_on(bash: Terminal, face: str) -> None:
     bash.until(lambda text: "Stopped" not in text and is_usable(bash, face))
 
 
-@pytest.mark.parametrize("face", ["dashboard", "shell"])
+@pytest.mark.parametrize("face", ["dashboard", "shell", "table", "serve"])
 def test_it_is_painted_again_and_takes_keys(bash: Terminal, face: str) -> None:
     pid = start(bash, face)
     for how in ("ctrl-z", "SIGSTOP"):
         stop(bash, pid, how)
         if how == "SIGSTOP":
             bash.resize(110, 25)  # the program hears of it only later
+        else:
+            assert modes_are_restored(bash)
         go_on(bash, face)
     assert len(bash.text.split("\n")) == 25
     os.kill(pid, signal.SIGCONT)  # it was not stopped
@@ -79,14 +88,24 @@ def test_it_is_painted_again_and_takes_keys(bash: Terminal, face: str) -> None:
         bash.until("the keys that work here")
         bash.type("\x1b")
         bash.until(lambda text: is_usable(bash, face))
-        bash.type("q")
-    else:
+    elif face == "shell":
         bash.type("load al\x08\x08alpha\r")
         bash.until(lambda text: "\n1\n" in text and is_usable(bash, face))
-        bash.type("\x04")
+    elif face == "table":
+        with StateManager("sqlite:st", "flow") as state:
+            state.save("alpha", 7)
+        bash.until("~ alpha  7")
+    else:
+        bash.type("u")
+        bash.until("It works once")
+    bash.type(ENDS[face])
     bash.until(lambda text: "bash>" in line_of_cursor(bash))
+    assert modes_are_restored(bash)
+
+
+def modes_are_restored(bash: Terminal) -> bool:
     bash.type("clear; stty -a\r")
-    assert re.search(r"\bicanon\b.* iexten echo ", bash.until("iexten echo "), re.DOTALL)
+    return re.search(r"\bicanon\b.* iexten echo ", bash.until("iexten echo "), re.DOTALL) is not None
 
 
 @pytest.mark.stress
