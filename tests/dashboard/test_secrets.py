@@ -22,7 +22,7 @@ from stateview.dashboard.data.values.json_search import search
 from stateview.dashboard.data.values.json_tree import Tree
 from stateview.dashboard.display.key_row import start_of
 from stateview.dashboard.display.redaction import MASK, SECRETS, is_redacted, masked_places, patterns_of, without_masked
-from stateview.dashboard.display.result_redaction import redact_result, redacted_words
+from stateview.dashboard.display.result_redaction import redact_result, redacted_help, redacted_words
 from stateview.dashboard.screens.diff import DiffScreen
 from stateview.dashboard.screens.edit import EditScreen
 from stateview.dashboard.screens.help import HelpScreen
@@ -260,6 +260,21 @@ def test_a_line_that_wrote_a_secret_stays_masked(url: str) -> None:
         assert MASK in lines[0] and "max_tokens 4saved max_tokens = 4" in lines[1]
 
     look(url, flow)
+
+
+def test_what_completes_a_place_in_a_value_is_masked(url: str) -> None:
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        for masked in (True, False):
+            await pilot.press("colon", *"load conf /")
+            await shown(pilot, "/max_tokens", "1024", "/user")
+            assert ("hunter2" in line_with(app, "/api_key")) != masked and "hidden" not in screen_text(app)
+            await pilot.press("escape", "U")
+
+    look(url, flow)
+    assert redacted_help(["git:token"], "/a", "1", ON) == MASK == redacted_help([], "conf#/api_key", '"x"', ON)
+    assert (
+        redacted_help(["conf"], "/token", "12", ON) == "12" and redacted_help([], "token", "9 bytes", ON) == "9 bytes"
+    )
 
 
 def test_a_diff_and_a_history_are_masked_until_a_press(url: str) -> None:

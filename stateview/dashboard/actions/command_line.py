@@ -131,8 +131,13 @@ class Candidate(NamedTuple):
     heading: str = ""
 
 
-def argument_candidates(words: list[str], context: Context) -> list[Candidate]:
+def argument_candidates(words: list[str], context: Context, patterns: tuple[str, ...] = ()) -> list[Candidate]:
     """Return the completions of the last word of a line, which is an argument. Reads the store, so call it on a thread.
+
+    Args:
+        words: the words of the line.
+        context: the context of the command.
+        patterns: the masked names: a candidate for a place in a value shows what is there.
 
     Raises:
         StateException, OSError: the store cannot be read.
@@ -142,8 +147,10 @@ def argument_candidates(words: list[str], context: Context) -> list[Candidate]:
         from ..display.themes import names
 
         return [Candidate(name, name, "") for name in names() if name.startswith(words[-1])]
+    from ..display.result_redaction import redacted_help
+
     return [
-        Candidate(quote(text), text, help)
+        Candidate(quote(text), text, redacted_help(words[1:-1], text, help, patterns))
         for text, help in candidates(words, context)
         if text.isprintable() and text != "--help"
     ]

@@ -117,6 +117,23 @@ def redacted_words(words: list[str], patterns: tuple[str, ...]) -> list[str]:
     return [words[0], arguments["key"], MASK] if reveals_redacted(arguments, patterns) else words
 
 
+def redacted_help(words: list[str], text: str, help: str, patterns: tuple[str, ...]) -> str:
+    """Return what a completion tells of a place in a value, masked if it has to be.
+
+    Args:
+        words: the arguments before it, one of which may name the key.
+        text: the completion: a JSON Pointer, or `KEY#POINTER`; others tell of no value.
+        help: the start of the value as JSON.
+        patterns: the masked names.
+
+    """
+    if not patterns or not (text.startswith("/") or "#/" in text):
+        return help
+    value = _decoded(help)
+    masked = (_is_place_masked(place, patterns, value) for place in (text, f"#{text}"))
+    return MASK if any(masked) or any(is_redacted(word, patterns) for word in words) else help
+
+
 def _path_masked(pointer: object, patterns: tuple[str, ...], *values: Any) -> bool:
     return _are_masked([name for name in split_pointer(str(pointer)) if name], patterns, values)
 
