@@ -130,6 +130,19 @@ class Context:
             self.show(result)
         return decided
 
+    def approve(self, result: DiffResult, question: str) -> None:
+        """Show what an act would change, and return if a person approves it, on the full screen or at the question.
+
+        Raises:
+            ConfirmationRequired: as `confirm`.
+
+        """
+        decided = self.review(result)
+        if decided is None:
+            self.confirm(question)
+        elif not decided:
+            raise ConfirmationRequired("not done", NOTHING_CHANGED)
+
     def open_full_screen(self, result: Result) -> bool | None:
         """Open a diff or a live table on the full screen, if it is one to open. See `full_screen`."""
         if not isinstance(result, DiffResult | LiveTable):

@@ -496,13 +496,23 @@ COMMANDS = (
             _EXPECTED,
             _PREVIEWED,
             _REASON,
+            *_PAGER,
         ),
         examples=("revert --commit 12 --dry-run", "revert --commit 12 --skip-conflicts", "revert phase 12"),
         more="Each key that the commit wrote goes back to what it was before, if nobody has changed it since. If one\n"
         "was changed since, nothing is done, and it is named: --skip-conflicts leaves it out.\n"
         "It first makes a checkpoint before_revert_… (of a key: before_restore_…); 'undo' takes the revert back.\n"
-        "'undo' alone takes back the last commit. At a terminal revert shows the diff and asks.",
-        excludes=(("key", "commit"), ("key", "skip-conflicts"), ("key", "reason")),
+        "'undo' alone takes back the last commit. At a terminal revert shows the diff and asks; a diff that does not\n"
+        "fit opens on the full screen, where y goes ahead and q leaves.",
+        excludes=(
+            ("key", "commit"),
+            ("key", "skip-conflicts"),
+            ("key", "reason"),
+            ("pager", "no-pager"),
+            ("pager", "dry-run"),
+            ("pager", "expected"),
+            ("pager", "previewed"),
+        ),
         back=BY_UNDO,
     ),
     Command(
@@ -782,6 +792,7 @@ COMMANDS = (
             Option("strip-prefix", "text", "remove this prefix from the names of those keys"),
             Option("string", "flag", "import values that are not JSON as strings"),
             Option("skip", "flag", "leave out keys whose type is not string"),
+            *_PAGER,
         ),
         examples=(
             "import backup.jsonl.gz -n copy",
@@ -791,9 +802,11 @@ COMMANDS = (
         ),
         more="A new namespace gets all history that the file contains. Into an existing namespace, the import is one\n"
         "commit, and 'undo' takes it back; --replace first makes a checkpoint before_import_…. At a terminal it shows\n"
-        "the diff and asks. In a script it does not ask, since nothing is lost. From a Redis without --pattern it\n"
-        "imports the keys state:NS:* and checkpoint:NS:* of the older layout. A sealed file is opened with the key in\n"
-        "STATEVIEW_FILE_KEY, else with the key in use.",
+        "the diff and asks; a diff that does not fit opens on the full screen, where y goes ahead and q leaves. In a\n"
+        "script it does not ask, since nothing is lost. From a Redis without --pattern it imports the keys state:NS:*\n"
+        "and checkpoint:NS:* of the older layout. A sealed file is opened with the key in STATEVIEW_FILE_KEY, else\n"
+        "with the key in use.",
+        excludes=(("pager", "no-pager"), ("pager", "dry-run")),
         back=BY_UNDO,
     ),
     # --- maintenance -------------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
-"""A diff or a restore preview of a command, on the screens of the dashboard. Leaving it returns to the prompt."""
+"""A diff or a preview of a command, on the screens of the dashboard. Leaving it returns to the prompt."""
 
 from __future__ import annotations
 
 import os
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
 
 from .. import settings
 from ..cli.context import Context
@@ -10,16 +13,17 @@ from ..cli.results import FullScreen, plural
 from ..manager import StateManager
 from .app import Dashboard
 from .command import TIMEOUT_SECONDS
+from .data.diff_model import DiffSide, DiffSides, side
 from .display.redaction import patterns_of
 from .display.themes import theme_of
 from .input.keymap import keymap_of
-from .screens.diff import DiffScreen
+from .screens.diff import RESTORE_ACTIONS, DiffScreen
 from .screens.diff_base import DiffBaseScreen
 from .screens.restore import RestoreScreen
 
 
 def show(context: Context, screen: FullScreen) -> bool:
-    """Show a diff until the person leaves it. Return whether the person has restored it, by `y` in a restore preview.
+    """Show a diff until the person leaves it. Return whether the person has restored or approved it, by `y`.
 
     The store is opened once more: the command's own manager stays as it is.
     """
@@ -36,6 +40,8 @@ def show(context: Context, screen: FullScreen) -> bool:
 def _screen(context: Context, manager: StateManager, screen: FullScreen) -> DiffBaseScreen:
     if screen.restore:
         return RestoreScreen(screen.after, screen.keys)
+    if screen.question:
+        return _PlanScreen(screen)
     other = None
     if screen.namespace or screen.store:
         store, namespace = screen.store or context.options.get("store"), screen.namespace or manager.namespace
@@ -55,6 +61,51 @@ class _KeysDiffScreen(DiffScreen):
 
     def title_text(self) -> str:
         return super().title_text() + ("" if self._only is None else f" · only {plural(len(self._only), 'key')}")
+
+
+class _PlanScreen(_KeysDiffScreen):
+    """The preview of a command. The result is whether the person goes ahead: then the command itself does it."""
+
+    HELP = (
+        "What a command would change. y goes ahead, esc leaves everything as it is. ] and [ jump to the next or\n"
+        "previous change, also inside a value. + - ~ show or hide a kind, / filters keys, t shows before and after\n"
+        "side by side."
+    )
+    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (("read one change after another", "] goes on, [ goes back"),)
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "approve", "Go ahead", id="restore.apply")]
+
+    def __init__(self, screen: FullScreen) -> None:
+        super().__init__(screen, None)
+        self._screen = screen
+
+    def diff_sides(self) -> DiffSides:
+        before, source = side(self.dashboard.manager.backend, "live"), self._screen.source
+        return super().diff_sides() if source is None else DiffSides(before, DiffSide(*source, self._screen.after))
+
+    def title_text(self) -> str:
+        return f"Preview  {' '.join(self._screen.words)}"
+
+    def selection_text(self) -> str:
+        return f"y goes ahead · esc leaves it as it is · {self._screen.question}"
+
+    def command(self) -> str:
+        return self.dashboard.command_line(self._screen.words)
+
+    def no_difference_text(self) -> list[str]:
+        return ["nothing would change"]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Hide what a diff of two states has: this is about all of the command, or none."""
+        if action in (*RESTORE_ACTIONS, "copy", "write"):
+            return False
+        return super().check_action(action, parameters)
+
+    def action_approve(self) -> None:
+        """Let the command go ahead."""
+        if self.run.state == "running":
+            self.dashboard.notify_user("still computing: wait, or stop with esc")
+        else:
+            self.dismiss(True)
 
 
 class Viewer(Dashboard):

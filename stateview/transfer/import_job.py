@@ -224,6 +224,14 @@ class ImportJob:
         """Return the changes that the planned writes make, streamed. Read them before the job is closed."""
         return applied_diff(self._olds, self.writes, self.head, ("live", self.source.name))
 
+    def source_state(self) -> tuple[Backend, StateAt]:
+        """Return the source as a namespace of its own, and the state that the planned writes lead to.
+
+        Read it before the job is closed.
+        """
+        source = self._open_source()
+        return source, StateAt(source.head().revision, self._live.time)
+
     def execute(self, seen: bool = False) -> ImportReport:
         """Run the import: create the namespace, or commit the planned writes. If others write, plan again and retry.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,56 @@ def test_diff_on_the_command_line(state: StateManager) -> None:
     terminal = Terminal("diff", "plan", "-s", "sqlite:st", "-n", "flow", "--no-pager", rows=20)
     terminal.until('~ task:29  "planned" → "done"')
     assert terminal.end() == 0
+
+
+def ends_with(terminal: Terminal, text: str, revision: int) -> None:
+    """Wait until the shell has said a text, and is at its prompt again."""
+    terminal.until(lambda shown: text.encode() in terminal.raw and f"flow@{revision}>" in shown and at_prompt(shown))
+    terminal.raw = b""
+
+
+def test_a_revert_is_approved_on_the_full_screen(state: StateManager) -> None:
+    state.save("late", 1)
+    terminal = Terminal("shell", "sqlite:st", "-n", "flow", rows=14)
+    try:
+        terminal.until("flow@3>")
+        terminal.type("revert --commit 2\r")
+        text = terminal.until(lambda text: "+0 −1 ~30" in text and "y Go ahead" in text and "computing" not in text)
+        assert "Preview  revert --commit 2" in text and "revert commit 2: 31 keys (1 removed, 30 changed)?" in text
+        assert "Mark" not in text and "Copy CLI" not in text and "late" not in text
+        terminal.type("q")
+        ends_with(terminal, "not done. Nothing was changed", 3)
+        terminal.type("revert --commit 2\r")
+        terminal.until(lambda text: "+0 −1 ~30" in text and "computing" not in text)
+        terminal.type("y")
+        ends_with(terminal, "reverted commit 2", 4)
+        assert state.load("task:00") == "planned" and "note" not in state and state.load("late") == 1
+    finally:
+        terminal.kill()
+
+
+def test_an_import_is_approved_on_the_full_screen(state: StateManager) -> None:
+    source = {f"task:{number:02}": "imported" for number in range(25)} | {"api_key": "hunter2"}
+    Path("other.json").write_text(json.dumps(source))
+    terminal = Terminal("shell", "sqlite:st", "-n", "flow", rows=14)
+    try:
+        terminal.until("flow@2>")
+        terminal.type("import other.json --merge\r")
+        text = terminal.until(lambda text: "+1 −0 ~25" in text and "••••••" in text and "computing" not in text)
+        assert "import other.json (merge): 26 keys (1 added, 25 changed)?" in text and "hunter2" not in text
+        terminal.type("y")
+        ends_with(terminal, "imported: 26 keys", 3)
+        assert state.load("task:24") == "imported" and state.load("note") == 1
+        terminal.type("import other.json --replace\r")
+        terminal.until("import other.json (replace): 6 keys (6 removed)?")  # it fits
+        terminal.type("n\r")
+        ends_with(terminal, "not done", 3)
+        terminal.type("import other.json --replace --pager\r")
+        terminal.until(lambda text: "+0 −6 ~0" in text and "Preview" in text and "computing" not in text)
+        terminal.type("q")
+        ends_with(terminal, "not done", 3)
+    finally:
+        terminal.kill()
 
 
 def test_scripts_get_the_text(state: StateManager) -> None:

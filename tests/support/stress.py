@@ -58,6 +58,8 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     "test_a_browser_paints_the_program_and_its_keys_reach_it": 0,
     "test_opening_a_browser_shows_the_token_to_nobody_else": 0,
     "test_a_browser_gets_what_is_copied_and_the_files_that_are_handed_out": 0,
+    "test_an_import_is_approved_on_the_full_screen": 0,
+    "test_the_masks_are_on_without_settings_and_off_with_them": 0,
     "test_a_browser_says_why_the_program_ended_and_opens_it_again": 0,
     "test_a_cluster_of_three_nodes": 0,
     "test_a_failover_by_a_sentinel": 0,

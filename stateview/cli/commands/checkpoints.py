@@ -111,7 +111,7 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
     plain = args.get("patch") or args.get("summary") or not changes
     screen = None if plain else FullScreen(
         before, after, None if keys is None else [change.key for change in changes],
-        args.get("with_namespace", ""), args.get("with_store", ""), wanted=_wants_full_screen(args),
+        args.get("with_namespace", ""), args.get("with_store", ""), wanted=wants_full_screen(args),
     )  # fmt: skip
     return DiffResult(
         code=code, diff=changes, patch=args.get("patch", False), keys_only=args.get("summary", False),
@@ -120,7 +120,8 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
     )  # fmt: skip
 
 
-def _wants_full_screen(args: dict[str, Any]) -> bool | None:
+def wants_full_screen(args: dict[str, Any]) -> bool | None:
+    """Return what `--pager` and `--no-pager` ask for; None is nothing."""
     return False if args.get("no_pager") else True if args.get("pager") else None
 
 
@@ -171,7 +172,7 @@ def restore(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult
     screen = None
     if paths is None and "expected" not in args and "previewed" not in args:  # the screen knows its own guards alone
         chosen = None if keys is None else [change.key for change in planned]
-        screen = FullScreen("live", str(at), chosen, restore=True, wanted=_wants_full_screen(args))
+        screen = FullScreen("live", str(at), chosen, restore=True, wanted=wants_full_screen(args))
     decided = context.review(DiffResult(diff=planned, full_screen=screen))
     if decided:
         return ActionResult(f"restored {ref}", undo="undo")
@@ -206,8 +207,13 @@ def _revert_commit(context: Context, args: dict[str, Any]) -> DiffResult | Actio
             code = ExitCode.CONFLICT if left and not skip else ExitCode.OK
             return DiffResult(DRY_RUN + left, code, diff=planned, empty=_NOTHING_TO_REVERT)
         if planned and (skip or not left):
-            context.show(DiffResult(diff=planned))
-            context.confirm(f"revert commit {revision}: {tally(planned)}{left}?")
+            question = f"revert commit {revision}: {tally(planned)}{left}?"
+            screen = FullScreen(
+                "live", str(revision - 1), [change.key for change in planned], question=question,
+                words=["revert", "--commit", str(revision), *(["--skip-conflicts"] if skip else [])],
+                wanted=wants_full_screen(args),
+            )  # fmt: skip
+            context.approve(DiffResult(diff=planned, full_screen=screen), question)
     applied = manager.revert_commit(revision, **options)
     left = _left_out(applied)
     if not applied.checkpoint:

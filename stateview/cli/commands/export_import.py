@@ -15,8 +15,8 @@ from ...model import ProgressMessage
 from ...states.matching.patterns import Selection, is_glob
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
-from ..results import ActionResult, DiffResult, Result, Stream, plural
-from .checkpoints import DRY_RUN, tally
+from ..results import ActionResult, DiffResult, FullScreen, Result, Stream, plural
+from .checkpoints import DRY_RUN, tally, wants_full_screen
 
 if TYPE_CHECKING:
     from ...states.changes import Diff
@@ -101,7 +101,7 @@ def import_(context: Context, args: dict[str, Any]) -> Result:
         with job:
             if job.is_new:
                 return _import_new(context, job)
-            return _import_into(context, job)
+            return _import_into(context, args, job)
     except KeyboardInterrupt:
         return _interrupted(job)
     except KeyNotFound as error:
@@ -136,14 +136,19 @@ def _interrupted(job: ImportJob) -> Result:
     return ActionResult(f"interrupted: {outcome}", ExitCode.INTERRUPTED, undo, data=data)
 
 
-def _import_into(context: Context, job: ImportJob) -> Result:
+def _import_into(context: Context, args: dict[str, Any], job: ImportJob) -> Result:
     asks = context.ask is not None and not context.options.get("yes")
     if asks:
         plan = job.plan()
         assert plan.diff is not None
         if job.writes:
-            context.show(DiffResult(_source(plan), diff=plan.diff, empty=""))
-            context.confirm(f"import {job.source.name} ({job.how}): {_changed(job, plan.diff)}?")
+            question = f"import {job.source.name} ({job.how}): {_changed(job, plan.diff)}?"
+            source = job.source_state()
+            screen = FullScreen(
+                "live", str(source[1].revision), [change.key for change in plan.diff], question=question,
+                words=["import", job.source.name, f"--{job.how}"], source=source, wanted=wants_full_screen(args),
+            ) if plan.diff else None  # fmt: skip
+            context.approve(DiffResult(_source(plan), diff=plan.diff, empty="", full_screen=screen), question)
     report = job.execute(seen=asks)
     if report.diff is None or not job.writes:
         return DiffResult(_source(report), diff=report.diff, empty=_no_change(report))

@@ -19,7 +19,7 @@ from ..dialogs.confirm import Confirm
 from ..dialogs.prompt import PromptDialog
 from .diff_base import LAST_BINDINGS, DiffBaseScreen
 
-_RESTORE_ACTIONS = ("restore", "mark", "mark_all", "mark_none", "invert")
+RESTORE_ACTIONS = ("restore", "mark", "mark_all", "mark_none", "invert")
 _STORE_CHARACTERS = 30  # of the name of a store in the title
 
 
@@ -91,7 +91,7 @@ class DiffScreen(DiffBaseScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide the restore and the marks if no state can be restored."""
-        if action in _RESTORE_ACTIONS and self._restorable is None:
+        if action in RESTORE_ACTIONS and self._restorable is None:
             return False
         return super().check_action(action, parameters)
 
