@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_host import line_with, screen_text, shown, until
+from dashboard_host import answered, line_with, screen_text, shown, until
 from test_main_screen import main, opened
 from textual.pilot import Pilot
 
@@ -292,6 +292,30 @@ def test_a_diff_and_a_history_are_masked_until_a_press(url: str) -> None:
             await until(pilot, lambda: "hunter" not in screen_text(app))
             await pilot.press("escape")
             await until(pilot, lambda: app.screen is main(pilot))
+
+    look(url, flow)
+
+
+def test_what_was_being_read_when_secrets_were_masked_is_masked(url: str) -> None:
+    large = codec.encode({"api_key": "hunter5", "list": ["x" * 1000] * 100})
+
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        view = main(pilot).query_one(JsonView)
+        await answered(pilot)
+        app.action_secrets()
+        view.show(large, "large")
+        app.action_secrets()
+        await until(pilot, lambda: view.key == "large")
+        await shown(pilot, f"api_key: {MASK}")
+        assert "hunter" not in screen_text(app)
+        app.action_secrets()
+        screen = DiffScreen("before")
+        app.push_screen(screen)
+        await shown(pilot, '"hunter1"')
+        screen.show_change()
+        app.action_secrets()
+        await until(pilot, lambda: not screen.view.busy and MASK in line_with(app, "/api_key"))
+        assert "hunter" not in screen_text(app)
 
     look(url, flow)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MASK = "••••••"  # of one length, so that it does not give away the length of a value
 SECRETS = "\0secrets"  # no key holds NUL
+_PART = re.compile("token|passw|passphrase|secret|credential|authorization|key", re.IGNORECASE)  # few names have one
 _WORD_EDGE = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^\w:/]+")
 # A segment of a key, or a name, that ends with such words: `token_count` and `tokens` are numbers of something
 _SECRET = re.compile(
@@ -66,7 +67,7 @@ def is_redacted(name: str, patterns: tuple[str, ...], *values: Any) -> bool:
 
 
 def _names_secret(name: str) -> bool:
-    return _SECRET.search(_WORD_EDGE.sub("_", name).lower()) is not None
+    return _PART.search(name) is not None and _SECRET.search(_WORD_EDGE.sub("_", name).lower()) is not None
 
 
 def _is_plain(value: Any) -> bool:

@@ -34,7 +34,8 @@ def redact_result(result: Result, arguments: dict[str, Any], patterns: tuple[str
     """
     if not patterns:
         return result
-    place = str(arguments.get("key") or "")
+    key = arguments.get("key")
+    place = key if isinstance(key, str) else ""
     if isinstance(result, ActionResult) and result.excerpt is not None:
         excerpt = result.excerpt
         if _is_secret(excerpt.key, excerpt.text, patterns) or _path_masked(

@@ -94,7 +94,7 @@ class Console:
     def _paint(self) -> None:
         if not self._has_keys:
             return
-        size = os.get_terminal_size(sys.stderr.fileno())
+        size = _size()
         lines = [f"{self._count()}, {self._access} · u: new URL · Ctrl-C: end"]
         pages = [
             f"  {address:<15}  since {time.strftime('%H:%M:%S', time.localtime(since))}"
@@ -107,7 +107,7 @@ class Console:
 
     def _erase(self) -> None:
         """Erase the list. Leave it in a terminal that has become narrower: it may have wrapped the lines."""
-        if self._painted and max(map(len, self._painted)) <= os.get_terminal_size(sys.stderr.fileno()).columns:
+        if self._painted and max(map(len, self._painted)) <= _size().columns:
             _write(f"\x1b[{len(self._painted)}F\x1b[J")
         self._painted = []
 
@@ -181,6 +181,16 @@ def _terminal() -> int | None:
     return sys.stdin.fileno()
 
 
+def _size() -> os.terminal_size:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno())
+    except OSError:  # the terminal is gone
+        return os.terminal_size((80, 24))
+
+
 def _write(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        pass  # nobody reads it any more: the pages go on

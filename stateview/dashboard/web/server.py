@@ -100,7 +100,7 @@ class PageServer:
             return
         page = asyncio.create_task(session.run(socket, self._program.command, self._program.environment))
         self._open[socket] = page
-        self._console.opened(page, str(socket.remote_address[0]))
+        self._console.opened(page, str((socket.remote_address or ("?",))[0]))
         try:
             await page
         finally:

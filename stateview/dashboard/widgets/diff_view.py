@@ -64,6 +64,7 @@ class DiffView(VirtualList):
         self._request = 0  # the number of the last request
         self._computing = False
         self._layout = Layout(0)
+        self._redact: tuple[str, ...] = ()  # what is masked in the rows that are shown or being computed
 
     # --- what is shown -----------------------------------------------------------------------------------------
 
@@ -139,6 +140,7 @@ class DiffView(VirtualList):
         self.dashboard.reader.cancel(self, ("change", self._request))
         self._request += 1
         self._computing, self.error_text = True, ""
+        self._redact = self.dashboard.redact
         self.dashboard.reader.submit(self, ("change", self._request), compute, show, failed)
 
     def _clear_while_computing(self, request: int) -> None:
@@ -148,11 +150,14 @@ class DiffView(VirtualList):
             self.count_changed()
 
     def _take(self, result: _Comparison, cursor: int) -> None:
+        is_stale = self._redact != self.dashboard.redact  # a press has masked secrets since these rows were computed
+        if is_stale:
+            result = result._replace(rows=[], stops=[])
         self._computing, self._rows, self._stops, self._layout = False, result.rows, result.stops, result.layout
         self.count_changed()
         self.cursor = cursor
         self._show_change()
-        if result.layout != self._fitting() and self.change is not None:
+        if (is_stale or result.layout != self._fitting()) and self.change is not None:
             self._lay_out()
 
     @property

@@ -102,6 +102,9 @@ class JsonView(VirtualList):
             return Tree(Raw(value) if isinstance(value, bytes) else value, patterns, hidden, width, state)
 
         def show_tree(tree: Tree) -> None:
+            if patterns != dashboard.redact:  # a press has masked secrets since this tree was built
+                self.show(value, key)
+                return
             self._take(tree, key, same)
             if same and not hidden:
                 self._compare(before, value)
