@@ -1001,6 +1001,7 @@ class StateManager:
     def restore_checkpoint(
         self, ref: Ref, keys: Iterable[str] | str | None = None, dry_run: bool = False, *,
         paths: Mapping[str, Iterable[str]] | None = None, expected: int | None = None, previewed: int | None = None,
+        source: StateManager | None = None, reason: str = "",
     ) -> Diff:  # fmt: skip
         """Bring the live state back to a ref, as one commit, and return the applied diff. O(changes since).
 
@@ -1020,8 +1021,13 @@ class StateManager:
             expected: the revision that must be live. None: any revision.
             previewed: a revision that was live when a person looked at the preview. The restore is refused if a key
                 that it writes was written after that revision. Other keys may have been written.
+            source: the manager of another namespace, of this store or another: `ref` is then a state there, and the
+                chosen keys get the values that they have there. A key that is not there is deleted here. `keys` or
+                `paths` must be given. O(keys of both namespaces) with globs.
+            reason: the reason that the log shows. "": the command line of the restore.
 
         Raises:
+            InvalidArgument: `source` was given without `keys` and `paths`.
             Conflict: live is not at `expected`; a key to write was written after `previewed`; or other writers came
                 first for 30 seconds. With keys given by name or paths, only writes to those keys count.
             KeyNotFound: a key given by name is in neither state, or a path names no change.
@@ -1031,7 +1037,8 @@ class StateManager:
         """
         from .states import restore as restoring
 
-        request = restoring.RestoreRequest(ref, keys, paths, expected, previewed)
+        other = None if source is None else source.backend
+        request = restoring.RestoreRequest(ref, keys, paths, expected, previewed, reason=reason, source=other)
         return restoring.restore(self.backend, request, None if dry_run else self.safety, self._commit)
 
     @property

@@ -456,21 +456,26 @@ COMMANDS = (
         (
             _KEYS,
             Option("path", "text", "restore only this change, as KEY#POINTER; may be repeated", many=True),
+            Option("from-namespace", "namespace", "take the keys from a state of this namespace"),
+            Option("from-store", "store", "take the keys from a state in this store"),
             _DRY_RUN,
             _EXPECTED,
             _PREVIEWED,
+            _REASON,
             *_PAGER,
         ),
         examples=(
             "restore after_planning",
             "restore after_planning --keys 'task:*' --dry-run",
             "restore after_planning --path job#/tasks/0/state",
+            "restore live --from-namespace staging --keys job",
         ),
         more="It first makes a checkpoint before_restore_…; 'undo' takes the restore back. At a terminal it shows the\n"
         "diff and asks; a diff that does not fit opens on the full screen, where y restores what is marked, and q\n"
         "leaves. In a script it does not ask, since nothing is lost.\n"
         "--path takes a pointer that --dry-run printed. If a removal and another change of one array share a pointer,\n"
-        "it means both. With the printed sign before it (job#-/tasks/1) it means that change alone.",
+        "it means both. With the printed sign before it (job#-/tasks/1) it means that change alone.\n"
+        "--from-namespace and --from-store need --keys or --path. A chosen key that is not there is deleted here.",
         excludes=(
             ("pager", "no-pager"),
             ("pager", "path"),

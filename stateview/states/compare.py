@@ -37,14 +37,19 @@ def changed_keys(backend: Backend, before: StateAt, after: StateAt) -> list[str]
     return backend.changed_keys(low, high)
 
 
-def read_pairs(backend: Backend, keys: Iterable[str], before: StateAt, after: StateAt) -> Iterator[Pair]:
-    """Yield the versions of keys in two states, page by page: small pages first, and for large values."""
+def read_pairs(
+    backend: Backend, keys: Iterable[str], before: StateAt, after: StateAt, source: Backend | None = None
+) -> Iterator[Pair]:
+    """Yield the versions of keys in two states, page by page: small pages first, and for large values.
+
+    `source` keeps the later state, if that is of another namespace.
+    """
     page: list[str] = []
     limit = FIRST_PAGE_KEYS
 
     def read() -> Iterator[Pair]:
         nonlocal limit
-        old, new = backend.read(page, before), backend.read(page, after)
+        old, new = backend.read(page, before), (source or backend).read(page, after)
         weight = sum(len(version.value or b"") for side in (old, new) for version in side.values())
         limit = (
             min(KEYS_PER_PAGE, limit * FIRST_PAGE_KEYS)
@@ -199,11 +204,11 @@ def entries(
         place, left = ends[-1], None if left is None else left - size
 
 
-def rows(backend: Backend, prefix: str) -> Iterator[KeySummary]:
-    """Yield the live keys with a prefix, without their values, each page as it is when it is read."""
+def rows(backend: Backend, prefix: str, at: StateAt | None = None) -> Iterator[KeySummary]:
+    """Yield the keys with a prefix, without their values; of live, each page as it is when it is read."""
     after = ""
     while True:
-        page = backend.list_keys(prefix, after, limit=ROWS_PER_PAGE)
+        page = backend.list_keys(prefix, after, limit=ROWS_PER_PAGE, at=at)
         yield from page
         if len(page) < ROWS_PER_PAGE:
             return

@@ -11,7 +11,7 @@ from .. import codec
 from ..backends.conflicts import base_conflict_error
 from ..backends.protocol import Backend, CheckpointRecord, CheckpointWrite, CommitRequest, Head, StateAt, Version, Write
 from ..backends.retries import Backoff
-from ..errors import Conflict, HistoryPruned, KeyNotFound, RefNotFound, see
+from ..errors import Conflict, HistoryPruned, InvalidArgument, KeyNotFound, RefNotFound, see
 from ..model import Commit, check_key, to_datetime
 from ..settings import CheckpointRetention
 from . import compare as comparison
@@ -40,13 +40,18 @@ class RestoreRequest:
     """Describe which keys and places to restore, and under which conditions; see `StateManager.restore_checkpoint`.
 
     `act` names the safety checkpoint. The log shows `reason`, by default the command line that asks for the restore.
+    `source` keeps the state to restore, if that is another namespace.
     """
 
     def __init__(
         self, ref: str | int, keys: Iterable[str] | str | None, paths: Mapping[str, Iterable[str]] | None = None,
         expected: int | None = None, previewed: int | None = None, *, reason: str = "", act: str = "restore",
+        source: Backend | None = None,
     ) -> None:  # fmt: skip
+        if source is not None and keys is None and not paths:
+            raise InvalidArgument("from another namespace, chosen keys or paths are restored", "Give keys or paths")
         self.ref = ref
+        self.source = source
         self.selection = self._given = Selection(() if keys is None and paths is not None else keys)
         pairs = (paths or {}).items()
         self.paths = {
@@ -59,10 +64,10 @@ class RestoreRequest:
         self.act = act
         self._reason = reason
 
-    def look(self, backend: Backend, *states: StateAt) -> bool:
+    def look(self, *states: tuple[Backend, StateAt]) -> bool:
         """Decide which patterns are names of keys in these states. Returns whether that differs from the last look."""
         before = self.selection.exact()
-        self.selection = comparison.select(self._given, *((backend, state) for state in states))
+        self.selection = comparison.select(self._given, *states)
         return self.selection.exact() != before
 
     def __call__(self, key: str) -> bool:
@@ -77,12 +82,14 @@ class RestoreRequest:
             return None
         return sorted({*exact, *patterns, *self.paths})  # `a[[]0]` can become the name of a key too
 
-    @property
-    def reason(self) -> str:
-        """Return why, for the log."""
+    def reason(self, url: str) -> str:
+        """Return why, for the log of a namespace of the store `url`."""
         if self._reason:
             return self._reason
         words = [f"restore {self.ref}"]
+        if self.source is not None:
+            words += ["--from-namespace", self.source.namespace]
+            words += ["--from-store", self.source.url] if self.source.url != url else []
         if self.selection.patterns:
             words += ["--keys", *self.selection.patterns]
         words += [f"--path {key}#{path}" for key in sorted(self.paths) for path in sorted(self.paths[key])]
@@ -146,8 +153,12 @@ class _Restore:
         self.request = request
         check_exists(backend)
         self.labels = ("live", str(request.ref))
-        request.ref = pinned(backend, request.ref)  # `@2h` must not move on while the restore is tried again
-        self.target = resolve(backend, request.ref)
+        source = backend
+        if request.source is not None:
+            check_exists(request.source)
+            source, self.labels = request.source, ("live", f"{request.source.namespace}:{request.ref}")
+        request.ref = pinned(source, request.ref)  # `@2h` must not move on while the restore is tried again
+        self.target = resolve(source, request.ref)
         self.live = StateAt(0, 0)
         self.writes: dict[str, Write] = {}
         self._looked = False
@@ -160,8 +171,13 @@ class _Restore:
             HistoryPruned: the state to restore is pruned.
 
         """
-        self.target = resolve(self.backend, self.request.ref)
+        self.target = resolve(self.source, self.request.ref)
         self._looked, self._begun_again = False, True
+
+    @property
+    def source(self) -> Backend:
+        """Return the backend that keeps the state to restore."""
+        return self.request.source or self.backend
 
     def plan(self, mark: str, safety: CheckpointRetention) -> tuple[list[CheckpointRecord], CommitRequest]:
         """Plan against the present live state; return the checkpoints to delete, and the commit."""
@@ -182,7 +198,7 @@ class _Restore:
             self._require()
         else:
             self.look()
-        if not request.paths and not self._has_locks():
+        if request.source is None and not request.paths and not self._has_locks():
             points = [self.live, self.target]
             renew = renew_points(["live", request.ref], points) if request.expected is None else None
             return comparison.diff_points(self.backend, points[0], points[1], self.labels, request, renew)
@@ -212,7 +228,7 @@ class _Restore:
             for key in keys:
                 self.writes.pop(key, None)
         self._check_previewed(self.request.paths, since)  # their pointers belong to the previewed values
-        self.writes.update(_writes(self._pairs(keys), self.target))
+        self.writes.update(_writes(self._pairs(keys), self.target, self.request.source is None))
         self._check_previewed(self.writes.keys() - self.request.paths.keys(), since)
         self._looked = True
 
@@ -225,7 +241,7 @@ class _Restore:
 
     def batch(self, mark: str, expired: Iterable[CheckpointRecord]) -> CommitRequest:
         """Build the planned commit. Its checkpoint names the revision before it."""
-        request, reason, names = self.request, self.request.reason, self.request.names
+        request, reason, names = self.request, self.request.reason(self.backend.url), self.request.names
         marks = (CheckpointWrite(mark, f"made by {reason}", fresh=True, kind="safety"),)
         unmarks = tuple((checkpoint.name, checkpoint.revision) for checkpoint in expired)
         if names is None or request.expected is not None:
@@ -244,17 +260,24 @@ class _Restore:
         if request.previewed is not None and request.previewed > revision:  # of a namespace that was dropped since
             raise base_conflict_error(self.backend.namespace, request.previewed, revision)
         self.live = StateAt(revision, self.backend.now())
-        return request.look(self.backend, self.live, self.target)
+        return request.look((self.backend, self.live), (self.source, self.target))
 
     def _require(self) -> None:
         if self.request.selection.patterns:
-            states = (self.backend, self.live), (self.backend, self.target)
+            states = (self.backend, self.live), (self.source, self.target)
             comparison.require_keys(self.request.selection, *states)
 
     def _touched(self) -> list[str]:
         """List the keys that may differ, and the keys named with paths."""
-        changed = comparison.changed_keys(self.backend, self.live, self.target)
-        return sorted({*filter(self.request, changed), *self.request.paths})
+        request = self.request
+        if request.source is None:
+            changed: Iterable[str] = comparison.changed_keys(self.backend, self.live, self.target)
+        elif request.names is not None:
+            return request.names
+        else:
+            states = (self.backend, self.live), (request.source, self.target)
+            changed = (row.key for backend, at in states for row in comparison.rows(backend, "", at))
+        return sorted({*filter(request, changed), *request.paths})
 
     def _has_locks(self) -> bool:
         try:
@@ -266,7 +289,7 @@ class _Restore:
     def _pairs(self, keys: Iterable[str]) -> Iterator[Pair]:
         """Yield the live version of each key, and the version to restore."""
         paths, whole = self.request.paths, self.request.selection
-        for key, old, new in comparison.read_pairs(self.backend, keys, self.live, self.target):
+        for key, old, new in comparison.read_pairs(self.backend, keys, self.live, self.target, self.source):
             if is_lease(key, old, new) and key not in whole.exact():
                 continue
             partly = self._partly(key, old, new) if key in paths else new
@@ -337,19 +360,17 @@ def _preview(pairs: Callable[[], Iterator[Pair]], labels: tuple[str, str]) -> Di
     return Diff(*labels, source)
 
 
-def _writes(pairs: Iterable[Pair], target: StateAt) -> Iterator[tuple[str, Write]]:
-    """Yield the writes that give keys the value and expiry of another version."""
+def _writes(pairs: Iterable[Pair], target: StateAt, one_history: bool = True) -> Iterator[tuple[str, Write]]:
+    """Yield the writes that give keys the value and expiry of another version, of the same namespace or another."""
     for key, old, new in pairs:
         if new is None or new.value is None:
             if old is not None:
                 yield key, Write(None)
-        elif old is None or not _alike(key, old, new):
+        elif old is None or not ((one_history and old.revision == new.revision) or _alike(key, old, new)):
             yield key, Write(new.value, new.expires - target.time if new.expires else 0)
 
 
 def _alike(key: str, old: Version, new: Version) -> bool:
-    if old.revision == new.revision:
-        return True
     return old.expires == new.expires and comparison.change(key, old, new) is None
 
 

@@ -17,7 +17,8 @@ from ...states.moments import pinned
 from ...states.restore import RestoreDiff
 from ...states.revert import RevertDiff, conflicts_text
 from ...states.transaction import Transaction
-from ...states.view import Ref, StateView, require_keys
+from ...states.view import StateView, require_keys
+from ...states.view import diff as compare
 from ..context import Context
 from ..exit_codes import ConfirmationRequired, ExitCode, UsageError
 from ..results import ActionResult, DiffResult, FullScreen, Record, Table, no_match, plural, unless_cut
@@ -93,17 +94,12 @@ def checkpoints(context: Context, args: dict[str, Any]) -> Table:
 
 def diff(context: Context, args: dict[str, Any]) -> DiffResult:
     """`diff BEFORE [AFTER]`."""
-    from ...states.view import diff as compare
-
     if context.transaction is not None and "after" not in args:
         return _diff_of_transaction(context, context.transaction, args)
     if "before" not in args:
         raise UsageError("diff: BEFORE is missing (the earlier state)", "Usage: diff BEFORE [AFTER] [options]")
     manager, before, after, keys = context.existing, args["before"], args.get("after", "live"), args.get("keys")
-    later = manager
-    if "with_namespace" in args or "with_store" in args:
-        store = args.get("with_store", context.options.get("store"))
-        later = context.open(store, args.get("with_namespace", manager.namespace), read_only=True)
+    later = _other_namespace(context, args, "with") or manager
     views = manager.at(before), later.at(after)
     changes = compare(*views, keys)
     require_keys(keys, *views)
@@ -147,41 +143,50 @@ def _diff_of_transaction(context: Context, transaction: Transaction, args: dict[
 def restore(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult:
     """`restore REF`."""
     manager, ref, keys = context.existing, args["ref"], args.get("keys")
-    at = pinned(manager.backend, ref)  # what is restored is what is shown, although `@2h` moves on meanwhile
-    empty = f"live already equals {ref}; nothing to restore"
-    guards = {name: args[name] for name in ("expected", "previewed") if name in args}
-    paths = _paths(manager, at, args["path"]) if "path" in args else None
+    source = _other_namespace(context, args, "from")
+    if source is not None and keys is None and "path" not in args:
+        raise UsageError("restore --from-namespace and --from-store need --keys or --path", see("help", "restore"))
+    origin = source or manager
+    at = pinned(origin.backend, ref)  # what is restored is what is shown, although `@2h` moves on meanwhile
+    target, label = origin.at(at), ref if source is None else f"{source.namespace}:{ref}"
+    empty = f"live already equals {label}; nothing to restore"
+    paths = _paths(manager.at("live"), target, args["path"]) if "path" in args else None
+    options: dict[str, Any] = {"paths": paths, "source": source}
+    options |= {name: args[name] for name in ("expected", "previewed", "reason") if name in args}
 
     def preview() -> tuple[Diff, str]:
-        planned = manager.restore_checkpoint(at, keys, dry_run=True, paths=paths, **guards)
-        return planned, _note_globs(keys, empty, planned, manager.at(at), manager.at("live"))
+        planned = manager.restore_checkpoint(at, keys, dry_run=True, **options)
+        return planned, _note_globs(keys, empty, planned, target, manager.at("live"))
 
     if args.get("dry_run"):
         planned, empty = preview()
         return DiffResult(DRY_RUN if planned else "", diff=planned, empty=empty)
     if context.ask is None or context.options.get("yes"):
-        applied = manager.restore_checkpoint(at, keys, paths=paths, **guards)
-        empty = _note_globs(keys, empty, applied, manager.at(at), manager.at("live"))
-        result = _applied(applied, f"restored {ref}", empty, paths=paths)
+        applied = manager.restore_checkpoint(at, keys, **options)
+        empty = _note_globs(keys, empty, applied, target, manager.at("live"))
+        result = _applied(applied, f"restored {label}", empty, paths=paths)
         result.summary += _deleted_checkpoints(manager, applied)
         return result
-    guards.setdefault("previewed", manager.revision)
+    options.setdefault("previewed", manager.revision)
     planned, empty = preview()
     if not planned:
         return DiffResult(diff=planned, empty=empty)
     screen = None
-    if paths is None and "expected" not in args and "previewed" not in args:  # the screen knows its own guards alone
+    if not {"path", "expected", "previewed", "reason"} & args.keys():  # the screen knows its own guards alone
         chosen = None if keys is None else [change.key for change in planned]
-        screen = FullScreen("live", str(at), chosen, restore=True, wanted=wants_full_screen(args))
+        screen = FullScreen(
+            "live", str(at), chosen, args.get("from_namespace", ""), args.get("from_store", ""), restore=True,
+            wanted=wants_full_screen(args),
+        )  # fmt: skip
     decided = context.review(DiffResult(diff=planned, full_screen=screen))
     if decided:
-        return ActionResult(f"restored {ref}", undo="undo")
+        return ActionResult(f"restored {label}", undo="undo")
     if decided is False:
         raise ConfirmationRequired("not done", NOTHING_CHANGED)
-    context.confirm(f"restore {ref}: {tally(planned, paths)}?")
+    context.confirm(f"restore {label}: {tally(planned, paths)}?")
     # The diff is not printed again: `previewed` makes sure that the one above is the one applied.
-    applied = manager.restore_checkpoint(at, keys, paths=paths, **guards)
-    return ActionResult(f"restored {ref}{_deleted_checkpoints(manager, applied)}", undo="undo")
+    applied = manager.restore_checkpoint(at, keys, **options)
+    return ActionResult(f"restored {label}{_deleted_checkpoints(manager, applied)}", undo="undo")
 
 
 def revert(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult:
@@ -233,7 +238,16 @@ def _deleted_checkpoints(manager: StateManager, applied: Diff) -> str:
     return f"; {plural(len(expired), 'old safety checkpoint')} deleted: {manager.safety}" if expired else ""
 
 
-def _paths(manager: StateManager, ref: Ref, words: list[str]) -> dict[str, set[str]]:
+def _other_namespace(context: Context, args: dict[str, Any], word: str) -> StateManager | None:
+    """Open the namespace of the options `--WORD-namespace` and `--WORD-store`; None if neither was given."""
+    namespace, store = args.get(f"{word}_namespace"), args.get(f"{word}_store")
+    if namespace is None and store is None:
+        return None
+    store = context.options.get("store") if store is None else store
+    return context.open(store, namespace or context.manager.namespace, read_only=True)
+
+
+def _paths(live: StateView, target: StateView, words: list[str]) -> dict[str, set[str]]:
     """Split each `KEY#POINTER`. A key can contain `#`: the longest key that differs is taken. O(changes).
 
     Raises:
@@ -242,7 +256,7 @@ def _paths(manager: StateManager, ref: Ref, words: list[str]) -> dict[str, set[s
     """
     splits = {word: [(word[:at], word[at + 1 :]) for at, sign in enumerate(word) if sign == "#"] for word in words}
     candidates = {key for pairs in splits.values() for key, _ in pairs}
-    differing = {change.key for change in manager.diff("live", ref, keys=candidates)} if candidates else set()
+    differing = {change.key for change in compare(live, target, candidates)} if candidates else set()
     paths: dict[str, set[str]] = {}
     for word, pairs in splits.items():
         if not pairs:
@@ -250,7 +264,9 @@ def _paths(manager: StateManager, ref: Ref, words: list[str]) -> dict[str, set[s
         key, pointer = next((pair for pair in reversed(pairs) if pair[0] in differing), ("", ""))
         if not key:
             names = " or ".join(repr(key[:60]) for key, _ in pairs[:3])
-            raise KeyNotFound(f"no key {names} differs between live and {ref}", see("diff", "live", str(ref)))
+            there = () if target.namespace == live.namespace else ("--with-namespace", target.namespace)
+            hint = see("diff", "live", target.ref, *there)
+            raise KeyNotFound(f"no key {names} differs between live and {target.ref}", hint)
         paths.setdefault(key, set()).add(pointer)
     return paths
 
