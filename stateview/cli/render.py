@@ -39,11 +39,15 @@ _ALIGNED_ROWS = 1000  # rows that decide the widths of the columns
 
 
 class Style(Struct, frozen=True):
-    """The format (or "" for the default one), whether the output is a terminal, and whether it has colours."""
+    """The format (or "" for the default one), whether the output is a terminal, its colours, and its columns.
+
+    Columns of 0 are those of the terminal that the process has.
+    """
 
     format: str = ""
     terminal: bool = False
     colour: bool = False
+    columns: int = 0
 
     def paint(self, text: str, sign: str) -> str:
         """Return a text in the colour of a sign."""
@@ -183,7 +187,7 @@ def _record(result: Record, style: Style) -> Iterator[str]:
 
 def _table(result: Table, style: Style) -> Iterator[str]:
     if isinstance(result, Chart) and (style.format == "pretty" or (not style.format and style.terminal)):
-        yield from _chart(result)
+        yield from _chart(result, style)
     elif style.format == "json":
         yield from _json_array(_as_object(result.columns, row) for row in result.rows)
     elif style.format == "jsonl":
@@ -200,7 +204,7 @@ def _table(result: Table, style: Style) -> Iterator[str]:
         yield from _aligned(result, style)
 
 
-def _chart(result: Chart) -> Iterator[str]:
+def _chart(result: Chart, style: Style) -> Iterator[str]:
     """Yield the chart of a number, between what it is and the time that it covers. Masked values are left out."""
     from shutil import get_terminal_size
 
@@ -208,12 +212,13 @@ def _chart(result: Chart) -> Iterator[str]:
 
     rows = [row for row in result.rows if isinstance(row[2], int | float)]
     if not rows:
+        yield "masked values are not drawn\n"
         return
     values = [row[2] for row in rows]
     left = f", {plural(result.without_number, 'version')} without a number" if result.without_number else ""
     title = f"{result.title}  {plural(len(rows), 'version')}, {short(values[0])} → {short(values[-1])}{left}"
     yield escape_control_characters(title) + "\n"
-    lines = chart(values, get_terminal_size().columns - 1)
+    lines = chart(values, (style.columns or get_terminal_size().columns) - 1)
     yield from (f"{line}\n" for line in lines)
     first, last = (f"r{row[0]} {row[1][:19].replace('T', ' ')}" for row in (rows[0], rows[-1]))
     margin = " " * (lines[0].index("┤") + 1)

@@ -135,9 +135,9 @@ class FullScreen(Struct):
     """A diff on the full screen, with the keys of the dashboard, for a terminal that the text does not fit.
 
     `keys` are the keys to show; None is all that differ. `namespace` and `store` are those of the later state, if it is
-    elsewhere. With `restore` it is the preview of restoring `after`. With `question` it is the preview of the command
-    `words`, which a person approves or leaves. `source` is then the later state, if no store has it: a backend and a
-    `StateAt`. `wanted` is what was asked for; None is nothing.
+    elsewhere. With `restore` it is the preview of restoring `after`, or of taking the keys from there. With `question`
+    it is the preview of the command `words`, which a person approves or leaves. `source` is then the later state, if no
+    store has it: a backend and a `StateAt`. `wanted` is what was asked for; None is nothing.
     """
 
     before: str

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .screens.main import MainScreen
 
 T = TypeVar("T")
+STORE_OPTIONS = ("--from-store", "--with-store")  # whose values may hold a password
 NOTICE_SECONDS = 0.5  # a notice this recent stays when a dialog opens: it explains the dialog
 
 
@@ -287,6 +288,8 @@ class Dashboard(App[None]):
         """Build the command line of an action on the present store and namespace, for a terminal."""
         from .actions.runner import command_line
 
+        names = ["", *words]
+        words = [mask(word) if name in STORE_OPTIONS else word for name, word in zip(names, words, strict=False)]
         if self.masks:
             from .display.result_redaction import redacted_words
 

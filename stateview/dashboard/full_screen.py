@@ -17,9 +17,10 @@ from .data.diff_model import DiffSide, DiffSides, side
 from .display.redaction import patterns_of
 from .display.themes import theme_of
 from .input.keymap import keymap_of
-from .screens.diff import RESTORE_ACTIONS, DiffScreen
+from .screens.diff import MARK_ACTIONS, DiffScreen
 from .screens.diff_base import DiffBaseScreen
-from .screens.restore import RestoreScreen
+from .screens.previews.restore import RestoreScreen
+from .screens.previews.take import TakeScreen
 
 
 def show(context: Context, screen: FullScreen) -> bool:
@@ -38,14 +39,16 @@ def show(context: Context, screen: FullScreen) -> bool:
 
 
 def _screen(context: Context, manager: StateManager, screen: FullScreen) -> DiffBaseScreen:
-    if screen.restore:
-        return RestoreScreen(screen.after, screen.keys)
     if screen.question:
         return _PlanScreen(screen)
     other = None
     if screen.namespace or screen.store:
         store, namespace = screen.store or context.options.get("store"), screen.namespace or manager.namespace
         other = context.open(store, namespace, read_only=True, timeout=TIMEOUT_SECONDS)
+    if screen.restore and other is not None:
+        return TakeScreen(other, screen.store, screen.after, screen.keys or [])
+    if screen.restore:
+        return RestoreScreen(screen.after, screen.keys)
     return _KeysDiffScreen(screen, other)
 
 
@@ -96,7 +99,7 @@ class _PlanScreen(_KeysDiffScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what a diff of two states has: this is about all of the command, or none."""
-        if action in (*RESTORE_ACTIONS, "copy", "write"):
+        if action in (*MARK_ACTIONS, "restore", "take", "copy", "write"):
             return False
         return super().check_action(action, parameters)
 

@@ -626,12 +626,20 @@ def test_bringing_back_is_offered_only_where_there_is_an_earlier_state_of_the_na
     async def flow(pilot: Pilot[None]) -> None:
         screen = DiffScreen("live", other=StateManager(url, "copy", read_only=True))
         pilot.app.push_screen(screen)
-        await shown(pilot, "Diff  work:live → copy:live", "S Save a patch")
-        await pilot.press("space", "a", "i", "r")
+        await shown(pilot, "Diff  work:live → copy:live", "space marks keys to take", "P Take")
+        await pilot.press("r")
         await pilot.pause(0.1)
-        assert pilot.app.screen is screen and not screen.index.marked and screen.keys.cursor == 0
+        assert pilot.app.screen is screen
+        assert "Restore" not in screen_text(pilot.app)
+        await pilot.press("escape")
+        screen = DiffScreen("live", here=StateManager(url, "copy"), other=StateManager(url, "copy"))
+        pilot.app.push_screen(screen)
+        await shown(pilot, "S Save a patch")
+        await pilot.press("space", "a", "i", "r", "P")
+        await pilot.pause(0.1)
+        assert pilot.app.screen is screen and not screen.index.marked
         text = screen_text(pilot.app)
-        assert "marks keys" not in text and "Restore" not in text and "Mark" not in text
+        assert "marks keys" not in text and "Take" not in text and "Mark" not in text
         await pilot.press("escape")
         screen = DiffScreen("before-fix", other=StateManager(url, "copy", read_only=True))
         pilot.app.push_screen(screen)

@@ -52,7 +52,11 @@ from stateview.dashboard.screens.help import HelpScreen
 from stateview.dashboard.screens.history import HistoryScreen
 from stateview.dashboard.screens.main import MainScreen
 from stateview.dashboard.screens.output import OutputScreen
-from stateview.dashboard.screens.restore import SEEN_SECONDS, RestoreScreen
+from stateview.dashboard.screens.overview import OverviewScreen
+from stateview.dashboard.screens.previews.base import SEEN_SECONDS
+from stateview.dashboard.screens.previews.restore import RestoreScreen
+from stateview.dashboard.screens.previews.revert import RevertScreen
+from stateview.dashboard.screens.previews.take import TakeScreen
 from stateview.dashboard.widgets.key_bar import KeyBar
 from stateview.dashboard.widgets.value.json_editor import JsonEdit
 
@@ -87,11 +91,14 @@ ACT: dict[Kind, str] = {  # what saves, on a screen that does
     CheckpointDialog: "enter",
     Confirm: "y",
     RestoreScreen: "y",
+    TakeScreen: "y",
 }
 SAID: dict[Kind, str] = {  # of what another wrote while the backend was lost
     HistoryScreen: "r3 ",
     DiffScreen: "live has 2 new commits",
     RestoreScreen: "changed since this preview",
+    TakeScreen: "changed since this preview",
+    RevertScreen: "changed since, and left as it is: 'phase'",
     EditScreen: "another process has written this key since",
 }
 
@@ -129,7 +136,7 @@ def refused(pilot: Pilot[None], kind: Kind) -> bool:
     """Whether it is told that what a screen was to do was not done."""
     if kind in (EditScreen, ConflictScreen):
         return "not saved: redis" in screen_text(board(pilot))
-    if kind is RestoreScreen:
+    if kind in (RestoreScreen, TakeScreen):
         return "does not answer" in screen_text(board(pilot)) and "R reloads" in screen_text(board(pilot))
     return any("does not answer" in one for one in toasts(pilot))
 
@@ -166,7 +173,7 @@ def test_a_backend_that_is_killed_is_told_and_what_is_true_is_shown_when_it_is_b
         await until(pilot, lambda: (seen := main(pilot)._shown) is not None and seen.value == b'"testing"')
 
         pilot.app.clear_notifications()
-        if kind is RestoreScreen:
+        if kind in (RestoreScreen, TakeScreen):
             await pilot.pause(SEEN_SECONDS)  # a change that just came is not confirmed
         server.kill()
         if kind in ACT:
@@ -305,9 +312,12 @@ def test_a_file_that_was_nested_far_beyond_the_limit_by_hand_is_an_error_on_ever
 SIZES = [(60, 15), (240, 70), (80, 24), (20, 5)]
 USABLE: dict[Kind, tuple[str, ...]] = {  # seen at 60×15
     MainScreen: ("2 Keys", "phase"),
+    OverviewScreen: ("Namespaces of", "work", "1 namespace", "Keys"),
     HistoryScreen: ("History · phase", "save phase", "Change", "building"),
     DiffScreen: ("Diff  start → live", "phase", "space marks"),
     RestoreScreen: ("Restore  start → live", "phase", "1 of 1 marked"),
+    RevertScreen: ("Revert  commit 2", "phase", "1 of 1 marked"),
+    TakeScreen: ("Take  other:live → live", "phase", "1 of 1 marked"),
     EditScreen: ("Edit phase", '"building"', "object of 2"),
     ConflictScreen: ("another process was first", "theirs", "mine"),
     CommandScreen: ("a command, as in the shell",),

@@ -17,7 +17,8 @@ from stateview import StateManager
 from stateview.cli.program import main
 from stateview.dashboard.app import Dashboard
 from stateview.dashboard.data.diff_model import NONE, PARTLY, WHOLE
-from stateview.dashboard.screens.restore import SEEN_SECONDS, RestoreScreen
+from stateview.dashboard.screens.previews.base import SEEN_SECONDS
+from stateview.dashboard.screens.previews.restore import RestoreScreen
 from stateview.model import ABSENT
 
 FLOWS = KINDS[:3]  # one of each
@@ -369,7 +370,7 @@ def test_a_write_between_the_last_look_and_the_commit_is_a_conflict_that_brings_
     async def flow(pilot: Pilot[None]) -> None:
         screen = await opened(pilot)
         write(url, brand_new=1)
-        screen._restore()  # as if the look had just been
+        screen._write()  # as if the look had just been
         await until(
             pilot, lambda: any(text.startswith("not restored: 1 key to restore changed") for text in pilot.app.told())
         )

@@ -24,7 +24,7 @@ from stateview.dashboard.dialogs.menu import Menu
 from stateview.dashboard.screens.command_prompt import Candidates
 from stateview.dashboard.screens.edit import EditScreen
 from stateview.dashboard.screens.history import HistoryScreen, Versions
-from stateview.dashboard.screens.restore import RestoreScreen
+from stateview.dashboard.screens.previews.restore import RestoreScreen
 from stateview.dashboard.widgets.line_input import LineInput
 from stateview.dashboard.widgets.namespace_list import Namespaces
 from stateview.errors import BackendUnavailable

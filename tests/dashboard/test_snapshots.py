@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 import pytest
-from dashboard_host import shown, until
+from dashboard_host import answered, shown, until
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -29,6 +29,7 @@ CLOCKS = (
     "stateview.dashboard.screens.history.now",
     "stateview.dashboard.widgets.timeline.now",
     "stateview.dashboard.widgets.key_list.now",
+    "stateview.dashboard.widgets.overview.table.now",
 )
 FADING = (  # for how long what was just touched is marked
     "stateview.dashboard.widgets.key_list.TOUCHED_SECONDS",
@@ -115,13 +116,27 @@ async def checkpoint(pilot: Pilot[None]) -> None:
     await shown(pilot, "is not allowed")
 
 
+async def overview(pilot: Pilot[None]) -> None:
+    with StateManager("sqlite:state", "prices") as state:
+        state.save("eur", 1)
+        state.checkpoint("imported")
+    broken = Path("state/stock")
+    broken.mkdir()
+    (broken / "state.db").write_bytes(b"no database" * 1000)
+    await main(pilot)
+    await pilot.press("0")
+    await shown(pilot, "4 min", "! damaged: enter says why", "imported", "3 namespaces")
+    await pilot.press("j", "space")
+    await answered(pilot)
+
+
 def plain(svg: str) -> str:
     """Without what is another in each export of the same picture."""
     return re.sub(r"terminal-\d+-", "terminal-", svg)
 
 
-FLOWS = [main, past, diff, restore, history, checkpoint]
-OWN_LAYOUT = [(flow, (100, 30)) for flow in (main, past)]  # the other screens look there as at 80x24, with more room
+FLOWS = [main, past, diff, restore, history, checkpoint, overview]
+OWN_LAYOUT = [(flow, (100, 30)) for flow in (main, past, overview)]  # the others look there as at 80x24, with more room
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from stateview.dashboard.data.filters.timeline import TimelineFilter
 from stateview.dashboard.dialogs.menu import Menu
 from stateview.dashboard.screens.diff import DiffScreen
 from stateview.dashboard.screens.output import OutputScreen
-from stateview.dashboard.screens.restore import RestoreScreen
+from stateview.dashboard.screens.previews.restore import RestoreScreen
 from stateview.dashboard.widgets.namespace_list import Namespaces
 from stateview.dashboard.widgets.value.json_editor import JsonEdit
 from stateview.dashboard.widgets.value.json_view import JsonView
@@ -302,7 +302,9 @@ def test_one_commit_in_the_middle_is_taken_back(url: str) -> None:
         await keys.pilot.press("4", "slash", *"raise the", "enter")
         await until(keys.pilot, lambda: board(keys.pilot).at == "15")
         await keys.press("V")
-        await shown(keys.pilot, "Take back commit 15", "raise the limit", "revert --commit 15")
+        await shown(keys.pilot, "Revert  commit 15: raise the limit", "~ /limits/tokens  2000000 → 200000")
+        await shown(keys.pilot, "before_revert_…", "revert --commit 15")
+        await compared(keys.pilot)
         await keys.press("y")
         await until(keys.pilot, lambda: state_of(url)["job"]["limits"] == {"tokens": 200_000, "errors": 3})
         await until(keys.pilot, lambda: board(keys.pilot).at is None)

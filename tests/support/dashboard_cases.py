@@ -37,7 +37,10 @@ from stateview.dashboard.screens.help import HelpScreen
 from stateview.dashboard.screens.history import HistoryScreen
 from stateview.dashboard.screens.main import MainScreen
 from stateview.dashboard.screens.output import OutputScreen
-from stateview.dashboard.screens.restore import RestoreScreen
+from stateview.dashboard.screens.overview import OverviewScreen
+from stateview.dashboard.screens.previews.restore import RestoreScreen
+from stateview.dashboard.screens.previews.revert import RevertScreen
+from stateview.dashboard.screens.previews.take import TakeScreen
 from stateview.dashboard.widgets.value.json_editor import JsonEdit
 
 Case = Callable[[Pilot[None]], Awaitable[None]]
@@ -106,6 +109,20 @@ async def open_restore(pilot: Pilot[None]) -> None:
     await chosen_state(pilot)
 
 
+async def open_revert(pilot: Pilot[None]) -> None:
+    await pilot.press("4", "j", "V")
+    await at_screen(pilot, RevertScreen)
+    board(pilot).show_state(None)
+
+
+async def open_take(pilot: Pilot[None]) -> None:
+    manager, key = board(pilot).manager, main(pilot).keys.key
+    assert key is not None
+    other = StateManager(manager.url, "other")
+    other.save(key, "theirs")
+    pilot.app.push_screen(TakeScreen(other, "", "live", [key]))
+
+
 async def open_search(pilot: Pilot[None]) -> None:
     await pilot.press("3", "slash")
 
@@ -116,9 +133,12 @@ async def nothing(pilot: Pilot[None]) -> None:
 
 CASES: dict[type[Screen[Any]], Case] = {
     MainScreen: nothing,
+    OverviewScreen: pressing("0"),
     HistoryScreen: pressing("H"),
     DiffScreen: open_diff,
     RestoreScreen: open_restore,
+    RevertScreen: open_revert,
+    TakeScreen: open_take,
     EditScreen: pressing("e"),
     ConflictScreen: open_conflict,
     CommandScreen: pressing("colon"),

@@ -331,7 +331,7 @@ class Jobs:
             job.output.revision = result.data["revision"]
         if isinstance(result, Table) and result.columns == ("key", "path", "value") and format_ in _BY_LINES:
             job.output.record_targets(result)
-        for piece in render(result, Style(format_, terminal=True)):
+        for piece in render(result, Style(format_, terminal=True, columns=self._app.size.width - 2)):
             job.check()
             if not job.output.write(piece):
                 break

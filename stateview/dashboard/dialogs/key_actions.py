@@ -270,18 +270,6 @@ def delete(app: Dashboard, keys: Sequence[str]) -> None:
     app.request("delete", read_revision, ask)
 
 
-def revert(app: Dashboard, revision: int, reason: str) -> None:
-    """Ask whether to take back one commit, and take it back. Keys that were changed since are reported, not changed."""
-    words = ["revert", "--commit", str(revision)]
-    question = [
-        f"Take back commit {revision} of {app.manager.namespace}?",
-        f"  {one_line(reason, 200)}",
-        "Later commits stay. If one of them changed the same keys, nothing is taken back. z undoes it.",
-    ]
-
-    _run_if_sure(app, "Revert", question, words, lambda: app.show_state(None))
-
-
 def _confirm(app: Dashboard, keys: Sequence[str], arguments: list[str]) -> None:
     words = ["delete", *arguments]
     more = [f"  and {len(keys) - MAX_NAMED_KEYS:,} more"] if len(keys) > MAX_NAMED_KEYS else []
@@ -292,18 +280,12 @@ def _confirm(app: Dashboard, keys: Sequence[str], arguments: list[str]) -> None:
         "The history keeps the values. z undoes the delete.",
     ]
 
-    _run_if_sure(app, "Delete", question, words, lambda: app.unmark(keys))
-
-
-def _run_if_sure(app: Dashboard, title: str, question: list[str], words: list[str], then: Callable[[], object]) -> None:
-    """Ask a question, run a command if the answer is yes, and report its result."""
-
     def ended(result: Result) -> None:
-        then()
+        app.unmark(keys)
         _notify_result(app, result)
 
     def run(sure: bool | None) -> None:
         if sure:
             app.acts.run(words, then=ended)
 
-    app.push_screen(Confirm(question, app.command_line(words), title=title), run)
+    app.push_screen(Confirm(question, app.command_line(words), title="Delete"), run)

@@ -7,19 +7,20 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from ...backends import is_bare, mask
+from ...backends import is_bare
 from ...backends.protocol import Head
 from ...cli.results import plural
 from ...manager import StateManager
 from ...refs import parse_ref
 from ..actions.patch_export import write_patch
+from ..actions.runner import command_line
 from ..data.background import Stop
 from ..data.diff_model import NONE, WHOLE, DiffProgress, DiffSides, side
 from ..dialogs.confirm import Confirm
 from ..dialogs.prompt import PromptDialog
 from .diff_base import LAST_BINDINGS, DiffBaseScreen
 
-RESTORE_ACTIONS = ("restore", "mark", "mark_all", "mark_none", "invert")
+MARK_ACTIONS = ("mark", "mark_all", "mark_none", "invert")
 _STORE_CHARACTERS = 30  # of the name of a store in the title
 
 
@@ -27,8 +28,9 @@ class DiffScreen(DiffBaseScreen):
     """Compares a state of the present namespace with another state of it, or with a state of another namespace.
 
     Args:
-        before: a ref of the present namespace.
+        before: a ref of the present namespace, or of `here`.
         after: a ref of the same namespace, or of `other`.
+        here: the namespace of `before`, opened read-only; None is the present one. Closed with the screen.
         other: another namespace, opened read-only; closed with the screen.
         store: the name or URL of the other store on the command line; "" is the present store.
         start_key: the key under the cursor at first, if it differs.
@@ -38,34 +40,38 @@ class DiffScreen(DiffBaseScreen):
     HELP = (
         "The keys that differ between two states. ] and [ jump to the next or previous change, also inside a value.\n"
         "+ - ~ show or hide a kind, / filters keys, t shows before and after side by side, S saves a JSON Patch.\n"
-        "r previews a restore of the earlier state: of the marked keys, or of all keys. y copies the command line\n"
-        "that prints this diff."
+        "r previews a restore of the earlier state: of the marked keys, or of all keys. From another namespace, P\n"
+        "previews taking the marked keys, or the selected key or place. y copies the command line of this diff."
     )
     WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("read one change after another", "] goes on from key to key and inside values, [ goes back"),
         ("see one kind of change", "+ - ~ hide and show"),
         ("bring some keys back", "space on each, r, y"),
+        ("take some keys from another namespace", "space on each, P, y"),
+        ("take one place from another namespace", "enter, move to the place, P, y"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "restore", "Restore", id="diff.restore"),
+        Binding("P", "take", "Take", id="diff.take"),
         *LAST_BINDINGS,
         Binding("y", "copy", "Copy CLI", id="diff.copy"),
         Binding("S", "write", "Save a patch", id="diff.write"),
     ]
 
     def __init__(
-        self, before: str, after: str = "live", *, other: StateManager | None = None, store: str = "",
-        start_key: str | None = None,
+        self, before: str, after: str = "live", *, here: StateManager | None = None,
+        other: StateManager | None = None, store: str = "", start_key: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(NONE, marking=False, start_key=start_key)
         self._before = before
         self._after = after
+        self._here = here
         self._other = other
         self._store = store
         self._writing: DiffProgress | None = None  # the progress of the patch while it is written
 
     def diff_sides(self) -> DiffSides:
-        here = self.dashboard.manager
+        here = self._here or self.dashboard.manager
         if self._other is None:
             return DiffSides(side(here.backend, self._before), side(here.backend, self._after))
         return DiffSides(side(here.backend, self._before), side(self._other.backend, self._after))
@@ -78,20 +84,25 @@ class DiffScreen(DiffBaseScreen):
         app, other = self.dashboard, self._other
         if other is None:
             return self._before, self._after
-        store = other_store = ""
-        if app.manager.url != other.url:
-            store, other_store = distinct_names((app.store, app.manager.url), (self._store or other.url, other.url))
-        return f"{store}{app.manager.namespace}:{self._before}", f"{other_store}{other.namespace}:{self._after}"
+        here, store, other_store = self._here or app.manager, "", ""
+        if here.url != other.url:
+            store, other_store = distinct_names((app.store, here.url), (self._store or other.url, other.url))
+        return f"{store}{here.namespace}:{self._before}", f"{other_store}{other.namespace}:{self._after}"
 
     @property
     def _restorable(self) -> str | None:
-        """The ref to restore in the present namespace; None if that would be live."""
+        """The ref to restore in the present namespace; None if that would be live, or is of another namespace."""
+        if self._here is not None:
+            return None
         ref = self._before if self._before != "live" or self._other is not None else self._after
         return None if ref == "live" else ref
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Hide the restore and the marks if no state can be restored."""
-        if action in RESTORE_ACTIONS and self._restorable is None:
+        """Hide the restore, the take and the marks if there is nothing to restore or to take."""
+        can_take = self._other is not None and self._here is None
+        if action == "take" or (action in MARK_ACTIONS and self._restorable is None):
+            return can_take
+        if action == "restore" and self._restorable is None:
             return False
         return super().check_action(action, parameters)
 
@@ -100,36 +111,43 @@ class DiffScreen(DiffBaseScreen):
         if self._writing is not None:
             percent = self._writing.share
             return f"writing the patch… {'' if percent is None else f'{percent}% '}(esc stops)"
-        if self._restorable is None:
+        if not self.check_action("mark", ()):
             return ""
-        return f"{marked:,} of {len(self.index):,} marked" if marked else "space marks keys to restore"
+        act = "restore" if self._other is None else "take"
+        return f"{marked:,} of {len(self.index):,} marked" if marked else f"space marks keys to {act}"
 
     def command(self) -> str:
-        return self.dashboard.command_line(self._words())
+        return self._command_line(self._words())
+
+    def _command_line(self, words: list[str]) -> str:
+        if self._here is None:
+            return self.dashboard.command_line(words)
+        return command_line(words, ["-s", self._here.url, "-n", self._here.namespace])
 
     def _words(self) -> list[str]:
         words = ["diff", self._before, self._after]
         if self._other is not None:
-            if self._other.namespace != self.dashboard.manager.namespace:
+            if self._here is not None or self._other.namespace != self.dashboard.manager.namespace:
                 words += ["--with-namespace", self._other.namespace]
             if self._store or self._other.url != self.dashboard.manager.url:
-                words += ["--with-store", mask(self._store or self._other.url)]
+                words += ["--with-store", self._store or self._other.url]
         return words
 
     def no_difference_text(self) -> list[str]:
         return [f"{' and '.join(self._states())} are identical", "nothing differs"]
 
     def on_unmount(self) -> None:
-        """Close the other store. Reads that still run there are dropped."""
-        if self._other is not None:
-            self._other.close()
+        """Close the other namespaces. Reads that still run there are dropped."""
+        for manager in (self._here, self._other):
+            if manager is not None:
+                manager.close()
 
     # --- changes by other processes ----------------------------------------------------------------------------
 
     def namespace_changed(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
         """Note the new commits if the diff shows live. The list stays, so that the user can go on reading it."""
         sides = self.compared
-        if sides is None:
+        if sides is None or self._here is not None:
             return
         for ref, state in ((self._before, sides.before), (self._after, sides.after)):
             parsed = parse_ref(ref)
@@ -152,7 +170,7 @@ class DiffScreen(DiffBaseScreen):
 
     def action_restore(self) -> None:
         """Preview a restore of the earlier state."""
-        from .restore import RestoreScreen
+        from .previews.restore import RestoreScreen
 
         ref = self._restorable
         assert ref is not None, "see `check_action`"
@@ -163,6 +181,26 @@ class DiffScreen(DiffBaseScreen):
                 self.reload()
 
         self.app.push_screen(RestoreScreen(ref, keys, start_key=self.keys.key), done)
+
+    def action_take(self) -> None:
+        """Preview taking the marked keys from the other namespace; else the selected place, or the selected key."""
+        from .previews.take import TakeScreen
+
+        other, sides, key, view = self._other, self.compared, self.keys.key, self.view
+        if other is None or sides is None or key is None:
+            self.dashboard.notify_user("no key differs yet: there is nothing to take")
+            return
+        keys, place = list(self.index.marked_keys(WHOLE)), ""
+        if not keys:
+            keys = [key]
+            if self.focused is view and view.key == key and view.whole and view.place >= 0:
+                place = view.names[view.place]
+
+        def done(taken: bool | None) -> None:
+            if taken:
+                self.reload()
+
+        self.app.push_screen(TakeScreen(other, self._store, sides.after.ref, keys, place), done)
 
     def action_copy(self) -> None:
         """Copy the command line that prints this diff."""
@@ -193,7 +231,7 @@ class DiffScreen(DiffBaseScreen):
             return
 
         def command(path: str) -> str:
-            return f"{self.dashboard.command_line([*self._words(), '--patch'])} > {path}"
+            return f"{self._command_line([*self._words(), '--patch'])} > {path}"
 
         def check(path: str) -> str | None:
             return "a path, such as change.json" if not path.strip() else None

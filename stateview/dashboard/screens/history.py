@@ -256,7 +256,7 @@ class HistoryScreen(DashboardScreen, Screen[None]):
         if not versions.lines:
             self.dashboard.notify_user("\n".join(versions.empty_text()), wrong=True)
             return
-        from .restore import RestoreScreen
+        from .previews.restore import RestoreScreen
 
         self.app.push_screen(RestoreScreen(str(versions.at), keys=[self._key]))
 

@@ -48,11 +48,13 @@ class MainScreen(FilteringScreen):
         ("edit one place", "enter, move to it, e; z undoes"),
         ("bring a key back", "r, enter, y; z undoes"),
         ("find the commit that changed it", "enter, move to the place, b, enter"),
+        ("see a number over its history", "enter, move to it, #"),
         ("see what each commit changed", "4, then move: the changes follow; w opens them"),
         ("go to a checkpoint", "4, / and a part of its name, enter; } and { go from one to the next"),
         ("take one commit back", "4, move to it, V; w shows what it changed"),
         ("compare two states", "d and both names; or < and > in the timeline, then d"),
         ("open another namespace", "o and a part of its name, enter"),
+        ("see all namespaces, and compare two", "0, space on each, d"),
         ("see all failed runs", "!"),
         ("read one pane on the whole screen", "+, and + again"),
         ("give a pane more room", "ctrl or shift with an arrow, or drag its border"),
@@ -64,6 +66,7 @@ class MainScreen(FilteringScreen):
             Binding(str(number), f"pane('{name}')", f"To the pane {title}", show=False, id=f"main.{name}")
             for number, (name, title) in enumerate(PANES.items(), 1)
         ),
+        Binding("0", "overview", "Overview of all namespaces", show=False, id="main.overview"),
         Binding("slash", "search", "Filter", key_display="/", id="main.filter"),
         Binding("o", "open_namespace", "Open a namespace", show=False, id="main.open"),
         Binding("exclamation_mark", "failed_runs", "Failed runs", show=False, key_display="!", id="main.failed-runs"),
@@ -74,6 +77,7 @@ class MainScreen(FilteringScreen):
         Binding("T", "expire", "Expiry", show=False, id="main.expire"),
         Binding("X", "delete", "Delete", show=False, id="main.delete"),
         Binding("H", "history", "History", id="main.history"),
+        Binding("number_sign", "plot", "Chart of a number", show=False, key_display="#", id="main.plot"),
         Binding("y", "copy", "Copy", show=False, id="main.copy"),
         Binding("c", "checkpoint", "Checkpoint", id="main.checkpoint"),
         Binding("d", "diff", "Diff", id="main.diff"),
@@ -300,6 +304,16 @@ class MainScreen(FilteringScreen):
             at = 0 if self.timeline.line.ref == "live" else self.timeline.line.revision
             self.app.push_screen(HistoryScreen(self.keys.key, max(at, 0)))
 
+    def action_plot(self) -> None:
+        """Draw the number under the cursor over its history, up to the state on the screen."""
+        key, view, at = self.keys.key, self.query_one(JsonView), self.timeline.line
+        if key is None:
+            self.dashboard.notify_user("no key is selected, so there is no number to draw")
+            return
+        place = f"{key}#{view.pointer}" if view.has_focus and view.key == key and view.pointer else key
+        below = [] if at.ref == "live" or at.revision < 0 else ["--below", str(at.revision + 1)]
+        self.dashboard.acts.start(["plot", *below, "--", place])
+
     def action_copy(self) -> None:
         """Copy the key, the value or a command line; with the focus in the value, the selected place."""
         view = self.query_one(JsonView)
@@ -363,12 +377,18 @@ class MainScreen(FilteringScreen):
         self._show_highlighted_state()
         choose_namespace(self.dashboard, self.dashboard.at or "live")
 
+    def action_overview(self) -> None:
+        """List all namespaces of the store."""
+        from .overview import OverviewScreen
+
+        self.app.push_screen(OverviewScreen())
+
     def action_restore(self) -> None:
         """Preview a restore of the selected state, limited to the marked keys; on live, ask for a state.
 
         On a key, offer this key first: at the selected state, or at its earlier versions.
         """
-        from .restore import RestoreScreen
+        from .previews.restore import RestoreScreen
 
         marked, key, selected = sorted(self.keys.marked) or None, self.keys.key, self.timeline.line.ref
 
@@ -386,16 +406,17 @@ class MainScreen(FilteringScreen):
             self._choose_state("Restore", preview)
 
     def action_revert(self) -> None:
-        """Take back the commit under the cursor of the timeline alone."""
+        """Preview what taking back the commit under the cursor of the timeline alone would change."""
         app, line = self.dashboard, self.timeline.line
         if app.read_only:
             app.notify_user("read-only: revert would write", wrong=True)
         elif line.commit is None:
             app.notify_user("V takes back one commit: press 4, and select it in the timeline", wrong=True)
         else:
-            from ..dialogs.key_actions import revert
+            from .previews.revert import RevertScreen
 
-            revert(app, line.revision, line.commit.reason)
+            screen = RevertScreen(line.revision, line.commit.reason)
+            self.app.push_screen(screen, lambda reverted: app.show_state(None) if reverted else None)
 
     def _choose_state(self, title: str, then: Callable[[str], object]) -> None:
         from ..actions.pickers import choose_state

@@ -1,4 +1,4 @@
-"""The restore preview: the changes that a restore would make to live, to be marked key by key and place by place."""
+"""Base of the previews: the changes that a command would make to live, to be marked key by key and place by place."""
 
 from __future__ import annotations
 
@@ -9,47 +9,40 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from ...arguments import KeyName
-from ...backends.protocol import Head, StateAt
-from ...cli.commands.checkpoints import amount
-from ...cli.results import DiffResult, Result, plural
-from ...errors import Conflict
-from ...model import Kind
-from ..data.background import Stop
-from ..data.diff_model import NONE, PARTLY, WHOLE, DiffProgress, DiffSides, RecheckResult, check_again, side
-from ..dialogs.confirm import Confirm
-from ..display.text import format_count
-from .diff_base import LAST_BINDINGS, DiffBaseScreen
+from ....arguments import KeyName
+from ....backends.protocol import Backend, Head, StateAt
+from ....cli.commands.checkpoints import amount
+from ....cli.results import DiffResult, Result, plural
+from ....errors import Conflict
+from ....model import Kind
+from ...data.background import Stop
+from ...data.diff_model import NONE, PARTLY, WHOLE, DiffProgress, DiffSides, RecheckResult, check_again, side
+from ...dialogs.confirm import Confirm
+from ...display.text import format_count
+from ..diff_base import LAST_BINDINGS, DiffBaseScreen
 
 _EFFECTS: dict[Kind, tuple[str, str]] = {"removed": ("will be DELETED", "DELETED"), "added": ("comes back", "back")}
-SEEN_SECONDS = 0.7  # a change must be on the screen this long before y restores it: the user may not have seen it
-CHANGED = "not restored: marked keys have just changed. Check them and press y, or press Y to restore in any case"
+SEEN_SECONDS = 0.7  # a change must be on the screen this long before y writes it: the user may not have seen it
 _MAX_LISTED_KEYS = 30  # in the command line at the bottom
 
 
-class RestoreScreen(DiffBaseScreen):
-    """Previews a restore. The result of the screen is whether the user restored.
+class PreviewScreen(DiffBaseScreen):
+    """Compares live with another state, and writes the marked keys of that state to live. A subclass names the state.
+
+    The result of the screen is whether the user has written.
 
     Args:
-        ref: the state to restore.
-        keys: the keys to restore; None is all keys that differ.
+        ref: the state to write.
+        keys: the keys to write; None is all keys that differ.
         start_key: the key under the cursor at first, if it differs.
 
     """
 
-    HELP = (
-        "The changes that a restore would make: + adds a key again, - DELETES a key, ~ changes a value back. space\n"
-        "marks a key or, inside a value, a place. a marks all keys, n none, i inverts the marks. y creates a\n"
-        "checkpoint of live, and restores the marked keys in one commit. z undoes the restore."
-    )
-    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("restore one key", "n, move to the key, space, y"),
-        ("restore one place", "enter, move to the place, space, y"),
-        ("restore what a filter shows", "n, / and a part of the names, enter, a, y"),
-    )
+    ACT = "restore"  # what the screen does, as a verb
+    DONE = "restored"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "apply", "Restore", id="restore.apply"),
-        Binding("Y", "apply_anyway", "Restore in any case", show=False, id="restore.anyway"),
+        Binding("y", "apply", "Apply", id="restore.apply"),
+        Binding("Y", "apply_anyway", "Apply in any case", show=False, id="restore.anyway"),
         *LAST_BINDINGS,
     ]
 
@@ -62,32 +55,36 @@ class RestoreScreen(DiffBaseScreen):
         self._check_again = False  # live changed during a check, or while no check could run
         self._apply_wanted = False  # y was pressed during a check
         self._applying = False
-        self._applied_places: dict[str, set[str]] = {}  # the places of each partly marked key that are being restored
+        self._applied_places: dict[str, set[str]] = {}  # the places of each partly marked key that are being written
         self._changed = 0.0  # the time of the newest change to a marked key, by `time.monotonic()`
 
     # --- the diff ----------------------------------------------------------------------------------------------
 
     def diff_sides(self) -> DiffSides:
-        """Compare live with the state to restore."""
+        """Compare live with the state to write."""
         backend = self.dashboard.manager.backend
         self._lineage = backend.head().lineage
-        return DiffSides(side(backend, "live"), side(backend, self._ref))
+        return DiffSides(side(backend, "live"), side(self.source, self._ref))
+
+    @property
+    def source(self) -> Backend:
+        """The backend of the state to write."""
+        return self.dashboard.manager.backend
 
     def restrict_keys(self) -> list[str] | None:
         return self._only
 
     def title_text(self) -> str:
-        only = (
-            ""
-            if self._only is None
-            else f" · only {self._only[0]}"
-            if len(self._only) == 1
-            else (f" · only {plural(len(self._only), 'key')}")
-        )
-        return f"Restore  {self._ref} → live{only}{self._hidden_text()}"
+        only = self._only
+        keys = "" if only is None else f" · only {only[0] if len(only) == 1 else plural(len(only), 'key')}"
+        return f"{self.states_text()}{keys}{self._hidden_text()}"
+
+    def states_text(self) -> str:
+        """Return what is written, and where to, for the title."""
+        return f"{self.ACT.capitalize()}  {self._ref} → live"
 
     def _hidden_text(self) -> str:
-        """Say that y restores marked keys which the filter hides. O(keys that pass), with a filter."""
+        """Say that y writes marked keys which the filter hides. O(keys that pass), with a filter."""
         shown, index = self.keys.filter, self.index
         if not shown.filtered or shown.found is not index:
             return ""
@@ -96,7 +93,7 @@ class RestoreScreen(DiffBaseScreen):
 
     def no_difference_text(self) -> list[str]:
         where = "" if self._only is None else " in these keys"
-        return [f"live equals {self._ref}{where}", "nothing to restore"]
+        return [f"live equals {self._ref}{where}", f"nothing to {self.ACT}"]
 
     def on_mount(self) -> None:
         """Show the marks of the places inside a value."""
@@ -111,12 +108,16 @@ class RestoreScreen(DiffBaseScreen):
         if index.partly:
             parts.append(f"{format_count(len(index.partly))} in part")
         if self._applying:
-            parts.append("restoring…")
+            parts.append("writing…")
         elif self.dashboard.manager.read_only:
-            parts.append("read-only: no restore · esc leaves")
+            parts.append(f"read-only: no {self.ACT} · esc leaves")
         elif index.marked:
-            parts.append("y restores, after a checkpoint before_restore_… · esc cancels")
+            parts.append(f"y {self.ACT}s, after a checkpoint before_{self.safety()}_… · esc cancels")
         return " · ".join(parts)
+
+    def safety(self) -> str:
+        """Return what the checkpoint that is made first is named after."""
+        return "restore"
 
     # --- marks -------------------------------------------------------------------------------------------------
 
@@ -126,8 +127,8 @@ class RestoreScreen(DiffBaseScreen):
         return self._only is None and self.run.state == "whole" and index.count(None, WHOLE) == len(index) > 0
 
     def words(self, ref: str) -> Iterator[str]:
-        """Yield the words of the restore command. O(marked keys), as far as the caller reads."""
-        yield from ("restore", ref)
+        """Yield the words of the command. O(marked keys), as far as the caller reads."""
+        yield from self.command_words(ref)
         if self._all_marked:
             return
         for key in self.index.marked_keys(WHOLE):
@@ -135,6 +136,10 @@ class RestoreScreen(DiffBaseScreen):
         for key in self.index.marked_keys(PARTLY):
             for place in sorted(self.index.partly[key]):
                 yield from ("--path", f"{key}#{place}")
+
+    def command_words(self, ref: str) -> list[str]:
+        """Return the words of the command before the marked keys."""
+        return ["restore", ref]
 
     def command(self) -> str:
         if not self.index.marked:
@@ -209,7 +214,7 @@ class RestoreScreen(DiffBaseScreen):
         """Compare the keys again that were written since the preview.
 
         Args:
-            apply: restore afterwards, unless a marked key has changed.
+            apply: write the marked keys afterwards, unless a marked key has changed.
 
         """
         sides, run = self.compared, self.run
@@ -240,9 +245,9 @@ class RestoreScreen(DiffBaseScreen):
             if changed_marks:
                 self._changed = time.monotonic()
             if apply and not changed_marks:
-                self._restore()
+                self._write()
             elif apply:
-                self.dashboard.notify_user(CHANGED, wrong=True)
+                self._notify_changed()
             elif self._apply_wanted or self._check_again:
                 apply_wanted, self._apply_wanted = self._apply_wanted, False
                 self._check(apply_wanted)
@@ -279,15 +284,15 @@ class RestoreScreen(DiffBaseScreen):
             self.show_change(stay=True)
         return changed_marks
 
-    # --- the restore -------------------------------------------------------------------------------------------
+    # --- the commit --------------------------------------------------------------------------------------------
 
     def _cannot_apply(self) -> bool:
-        """Show why the restore cannot start, if so."""
+        """Show why nothing can be written, if so."""
         reason, wrong = "", False
         if self.dashboard.manager.read_only:
             reason, wrong = "read-only: the store was opened without write access. Open it without --read-only", True
         elif self.run.state == "running":
-            reason = "still computing: wait, or stop with esc and restore the keys in the list"
+            reason = f"still computing: wait, or stop with esc and {self.ACT} the keys in the list"
         elif not self.index.marked:
             reason = "no key is marked: space marks a key, a marks all"
         if reason:
@@ -295,30 +300,34 @@ class RestoreScreen(DiffBaseScreen):
         return bool(reason)
 
     def action_apply(self) -> None:
-        """Restore the marked keys, if nobody has written them since the preview."""
+        """Write the marked keys, if nobody has written them since the preview."""
         if self._cannot_apply():
             return
         if time.monotonic() - self._changed < SEEN_SECONDS:
-            self.dashboard.notify_user(CHANGED, wrong=True)
+            self._notify_changed()
         elif self._checking:
             self._apply_wanted = True
         elif not self._applying:
             self._check(apply=True)
 
+    def _notify_changed(self) -> None:
+        how = f"Check them and press y, or press Y to {self.ACT} in any case"
+        self.dashboard.notify_user(f"not {self.DONE}: marked keys have just changed. {how}", wrong=True)
+
     def action_apply_anyway(self) -> None:
-        """Restore the marked keys even if others write them. Ask first, because the user has not seen all changes."""
+        """Write the marked keys even if others write them. Ask first, because the user has not seen all changes."""
         sides = self.compared
         if self._cannot_apply() or sides is None or self._applying:
             return
         marked = _keys(self.index.marked)
         question = [
-            f"Restore {marked}, even if others have changed them since the preview?",
-            "A checkpoint of the present state is created first. z undoes the restore.",
+            f"{self.ACT.capitalize()} {marked}, even if others have changed them since the preview?",
+            f"A checkpoint of the present state is created first. z undoes the {self.ACT}.",
         ]
         line = self.dashboard.command_line(list(self.words(sides.after.ref)))
-        self.app.push_screen(Confirm(question, line), lambda sure: self._restore(anyway=True) if sure else None)
+        self.app.push_screen(Confirm(question, line), lambda sure: self._write(anyway=True) if sure else None)
 
-    def _restore(self, anyway: bool = False) -> None:
+    def _write(self, anyway: bool = False) -> None:
         sides = self.compared
         assert sides is not None, "the actions check this"
         words = list(self.words(sides.after.ref))
@@ -327,25 +336,25 @@ class RestoreScreen(DiffBaseScreen):
         self._applying = True
         self._applied_places = {key: set(chosen) for key, chosen in self.index.partly.items()}
         self.refresh_labels()
-        self.dashboard.acts.run(words, then=self._restored, failed=self._restore_failed)
+        self.dashboard.acts.run(words, then=self._written, failed=self._write_failed)
 
-    def _restored(self, result: Result) -> None:
+    def _written(self, result: Result) -> None:
         self._applying = False
         if self._only is not None:
             self.dashboard.unmark(self._only)
         diff = result.diff if isinstance(result, DiffResult) else None
         keys = 0 if diff is None else sum(diff.counts.values())
-        self.dashboard.notify_user(f"Restored {amount(keys, self._applied_places)} · z undoes it")
+        self.dashboard.notify_user(f"{self.DONE.capitalize()} {amount(keys, self._applied_places)} · z undoes it")
         if self.app.screen is self:  # `is_current` is also true below a dialog
             self.dismiss(True)
 
-    def _restore_failed(self, error: Exception) -> None:
+    def _write_failed(self, error: Exception) -> None:
         self._applying = False
         if isinstance(error, Conflict):
-            self.dashboard.notify_user(f"not restored: {error.message}", wrong=True)
+            self.dashboard.notify_user(f"not {self.DONE}: {error.message}", wrong=True)
         else:
             self.dashboard.show_error(error, act=True)
-        if self.is_attached:  # the user may have left during the restore
+        if self.is_attached:  # the user may have left meanwhile
             if isinstance(error, Conflict):
                 self._check()
             self.refresh_labels()

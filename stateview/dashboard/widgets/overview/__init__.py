@@ -1,0 +1,1 @@
+"""The table of all namespaces of a store."""
