@@ -60,9 +60,9 @@ def test_each_namespace_is_listed_with_its_numbers_times_and_run(store_url: str)
         age, size = r"(now|\d+ s)", r"[\d.]+ k?M?B"
         assert re.fullmatch(rf"failing 6 {size} {age} .*✗ failed at publish.*", said["failing"])
         assert re.search(rf"marked 1 {size} {age} after_planning {age}", said["marked"])
-        assert re.search(rf"●work 2 {size} {age}$", said["work"].rstrip())
+        assert re.search(rf"● work 2 {size} {age}$", said["work"].rstrip())
         write(store_url, "work", more=1)
-        await until(pilot, lambda: "●work 3 " in " ".join(line_with(board(pilot), "●work").split()))
+        await until(pilot, lambda: "● work 3 " in " ".join(line_with(board(pilot), "● work").split()))
 
     run_board(StateManager(store_url, "work"), flow, size=(120, 30))
 
@@ -158,7 +158,7 @@ def test_enter_opens_a_namespace(url: str) -> None:
         await until(pilot, lambda: board(pilot).manager.namespace == "failing")
         await pilot.press("0")
         await at_screen(pilot, OverviewScreen)
-        await shown(pilot, "●failing")
+        await shown(pilot, "● failing")
         await pilot.press("0")
         await at_screen(pilot, MainScreen)
 

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 import pytest
-from dashboard_host import answered, shown, until
+from dashboard_host import answered, compared, shown, until
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -130,13 +130,40 @@ async def overview(pilot: Pilot[None]) -> None:
     await answered(pilot)
 
 
+async def revert(pilot: Pilot[None]) -> None:
+    await main(pilot)
+    await pilot.press("4")
+    app = pilot.app
+    assert isinstance(app, Dashboard) and app.main is not None
+    app.main.query_one(Timeline).go_to("3")
+    await shown(pilot, "AS OF 3")
+    await pilot.press("V")
+    await shown(pilot, "Revert  commit 3: plan tasks", "4 of 4 marked")
+    await answered(pilot)
+
+
+async def take(pilot: Pilot[None]) -> None:
+    with StateManager("sqlite:state", "prices") as state:
+        state.save("job", {"user": "ana", "limits": {"tokens": 200_000, "errors": 3}, "files": []})
+        state.save("eur", 1)
+    await main(pilot)
+    await pilot.press("0")
+    await shown(pilot, "2 namespaces")
+    await pilot.press("j", "d")
+    await shown(pilot, "Diff  orders:live → prices:live", "+1")
+    await compared(pilot)
+    await pilot.press("space", "space", "space", "P")
+    await shown(pilot, "Take  prices:2 → live", "3 of 3 marked")
+    await answered(pilot)
+
+
 def plain(svg: str) -> str:
     """Without what is another in each export of the same picture."""
     return re.sub(r"terminal-\d+-", "terminal-", svg)
 
 
-FLOWS = [main, past, diff, restore, history, checkpoint, overview]
-OWN_LAYOUT = [(flow, (100, 30)) for flow in (main, past, overview)]  # the others look there as at 80x24, with more room
+FLOWS = [main, past, diff, restore, history, checkpoint, overview, revert, take]
+OWN_LAYOUT = [(flow, (100, 30)) for flow in (main, past, overview, revert, take)]  # others look as at 80x24
 
 
 @pytest.mark.parametrize(

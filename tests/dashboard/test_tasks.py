@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_cases import board, main, run_board
-from dashboard_host import answered, compared, shown, state_of, until, write
+from dashboard_cases import at_screen, board, main, run_board, toasts
+from dashboard_host import answered, compared, lines, shown, state_of, until, write
 from test_steps import fail
 from textual.pilot import Pilot
 
@@ -311,6 +311,44 @@ def test_one_commit_in_the_middle_is_taken_back(url: str) -> None:
         assert state_of(url)["phase"] == "phase 30"
 
     do(url, flow, 2)
+
+
+def test_a_number_is_drawn_over_its_history(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("enter", "slash")
+        await keys.type("tokens")
+        await keys.press("enter", "#")
+        await at_screen(keys.pilot, OutputScreen)
+        await shown(keys.pilot, "job#/limits/tokens  2 versions, 200k → 2M", "2M ┤", "r1 ", "r15 ")
+        bars = next(line for line in lines(board(keys.pilot)) if "2M ┤" in line)
+        assert len(bars.rstrip()) <= 100
+        await keys.pilot.press("escape", "4", "slash", *"14", "enter")
+        await until(keys.pilot, lambda: board(keys.pilot).at == "14")
+        await keys.pilot.press("3", "#")  # of an earlier state: up to there
+        await at_screen(keys.pilot, OutputScreen)
+        await shown(keys.pilot, "1 version, 200k → 200k")
+        await keys.pilot.press("escape", "2", "j", "#")
+        await until(keys.pilot, lambda: any("no version of 'phase' is a number" in one for one in toasts(keys.pilot)))
+
+    do(url, flow, 4)
+
+
+@pytest.mark.parametrize("columns", [60, 130])
+def test_a_chart_is_as_wide_as_the_screen(url: str, columns: int) -> None:
+    with StateManager(url, "work") as state:
+        for number in range(1, 200):
+            state.save("count", number)
+
+    async def flow(keys: Keys) -> None:
+        main(keys.pilot).keys.go_to("count")
+        await until(keys.pilot, lambda: main(keys.pilot).keys.key == "count")
+        await keys.press("#")
+        await at_screen(keys.pilot, OutputScreen)
+        await shown(keys.pilot, "199 versions, 1 → 199")
+        widest = max(len(line.rstrip("│ ")) for line in lines(board(keys.pilot)) if "┤" in line)
+        assert columns - 8 <= widest <= columns
+
+    do(url, flow, 1, size=(columns, 24))
 
 
 @pytest.mark.stress

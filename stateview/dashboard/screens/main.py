@@ -306,13 +306,15 @@ class MainScreen(FilteringScreen):
 
     def action_plot(self) -> None:
         """Draw the number under the cursor over its history, up to the state on the screen."""
+        from ..dialogs.key_actions import options_end
+
         key, view, at = self.keys.key, self.query_one(JsonView), self.timeline.line
         if key is None:
             self.dashboard.notify_user("no key is selected, so there is no number to draw")
             return
         place = f"{key}#{view.pointer}" if view.has_focus and view.key == key and view.pointer else key
         below = [] if at.ref == "live" or at.revision < 0 else ["--below", str(at.revision + 1)]
-        self.dashboard.acts.start(["plot", *below, "--", place])
+        self.dashboard.acts.start(["plot", *below, *options_end(place)])
 
     def action_copy(self) -> None:
         """Copy the key, the value or a command line; with the focus in the value, the selected place."""

@@ -21,7 +21,6 @@ from ...dialogs.confirm import Confirm
 from ...display.text import format_count
 from ..diff_base import LAST_BINDINGS, DiffBaseScreen
 
-_EFFECTS: dict[Kind, tuple[str, str]] = {"removed": ("will be DELETED", "DELETED"), "added": ("comes back", "back")}
 SEEN_SECONDS = 0.7  # a change must be on the screen this long before y writes it: the user may not have seen it
 _MAX_LISTED_KEYS = 30  # in the command line at the bottom
 
@@ -40,6 +39,10 @@ class PreviewScreen(DiffBaseScreen):
 
     ACT = "restore"  # what the screen does, as a verb
     DONE = "restored"
+    EFFECTS: ClassVar[dict[Kind, tuple[str, str]]] = {  # what becomes of a marked key of a kind, and shorter
+        "removed": ("will be DELETED", "DELETED"),
+        "added": ("comes back", "back"),
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "apply", "Apply", id="restore.apply"),
         Binding("Y", "apply_anyway", "Apply in any case", show=False, id="restore.anyway"),
@@ -47,7 +50,7 @@ class PreviewScreen(DiffBaseScreen):
     ]
 
     def __init__(self, ref: str, keys: list[str] | None = None, *, start_key: str | None = None) -> None:
-        super().__init__(WHOLE, marking=True, said=_EFFECTS, start_key=start_key)
+        super().__init__(WHOLE, marking=True, said=self.EFFECTS, start_key=start_key)
         self._ref = ref
         self._only = None if keys is None else sorted(set(keys))
         self._lineage = ""  # of the namespace at the preview

@@ -7,6 +7,7 @@ from typing import ClassVar
 from ....backends import mask
 from ....backends.protocol import Backend
 from ....manager import StateManager
+from ....model import Kind
 from ...data.diff_model import PARTLY, DiffSides, selectors
 from .base import PreviewScreen
 
@@ -24,6 +25,7 @@ class TakeScreen(PreviewScreen):
     """
 
     ACT, DONE = "take", "taken"
+    EFFECTS: ClassVar[dict[Kind, tuple[str, str]]] = {**PreviewScreen.EFFECTS, "added": ("will be added", "added")}
     HELP = (
         "What live becomes with keys of another namespace: + adds a key, - DELETES a key that is not there, ~ changes\n"
         "a value. space marks a key or, inside a value, a place. y creates a checkpoint of live, and writes the\n"

@@ -16,7 +16,7 @@ from ...display.themes import component_style
 _NUMBERS = (9, 9, 8)  # columns of keys, size and commit, each with a blank before it
 _WIDE = 42  # with so much room left for name, checkpoint and run, all three are shown
 _NAME = 40  # columns of a name, at most, so that its numbers are near
-SIGNS = 2  # columns of the mark and of the sign of the open namespace
+SIGNS = 3  # columns of the mark, of the sign of the open namespace, and of a blank
 
 
 def widths(width: int) -> list[int]:

@@ -261,7 +261,7 @@ class NamespaceTable(VirtualList):
         facts = facts or NamespaceFacts()
         columns = widths(cells.left)
         cells.add("✓" if name in self.marked else " ", self.style_of("mark"))
-        cells.add("●" if name == self._current else " ", self.style_of("mark"))
+        cells.add("● " if name == self._current else "  ", self.style_of("mark"))
         cells.add(name, self.style_of("key"), columns[0])
         size = "" if facts.keys is None else "–" if facts.size is None else format_size(facts.size)
         age = "" if facts.committed is None else format_age(facts.committed, now())
