@@ -26,6 +26,7 @@ from .data.watcher import ConnectionLost, NamespaceChange, NamespaceWatcher
 from .display import themes
 from .display.redaction import SECRETS, without_secrets
 from .input import keymap
+from .input.chords import Chords
 from .input.key_queue import KeyHandled, KeyQueue
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Dashboard(App[None]):
         Binding("q", "back_or_quit", "Quit", id="app.quit"),
         Binding("ctrl+c", "leave", "Quit", show=False, priority=True, id="app.interrupt"),
         Binding("question_mark", "help", "Help", key_display="?", id="app.help"),
+        Binding("comma", "keys", "Keys that work here", show=False, key_display=",", id="app.keys"),
         Binding("colon,ctrl+p", "command", "Command", key_display=":", id="app.command"),
         Binding("at", "done", "Actions of this session", show=False, key_display="@", id="app.done"),
         Binding("z", "undo", "Undo", show=False, id="app.undo"),
@@ -94,6 +96,7 @@ class Dashboard(App[None]):
         self.reader = BackgroundExecutor()
         self.acts = ActionRunner(self)
         self._typeahead = KeyQueue(self)
+        self.chords = Chords(self)
         self.live: NamespaceWatcher | None = None
         self.lost: ConnectionLost | None = None
         self.paused_at: int | None = None  # the revision that stays on the screen; None: not paused
@@ -163,7 +166,8 @@ class Dashboard(App[None]):
             if isinstance(event, events.Key):
                 self._typeahead.handled(event)
         elif not self._typeahead.holds(event):
-            await super().on_event(event)
+            if not (isinstance(event, events.Key) and await self.chords.takes(event)):
+                await super().on_event(event)
             self._typeahead.sent(event)
 
     def on_key_handled(self, event: KeyHandled) -> None:
@@ -492,6 +496,10 @@ class Dashboard(App[None]):
         from .screens.help import HelpScreen
 
         self.push_screen(HelpScreen())
+
+    def action_keys(self) -> None:
+        """List the keys that act here."""
+        self.chords.list_all()
 
     def action_command(self) -> None:
         """Open the command prompt."""

@@ -83,7 +83,7 @@ def check(keys: Mapping[str, Sequence[str]], path: str) -> dict[str, str]:
             )
         # a comma separates keys, but a text that is a single comma is the comma key
         parts = [part.strip() for text in texts for part in ([text] if text == "," else text.split(","))]
-        keymap[name] = ",".join(_key(part, name, path) for part in parts)
+        keymap[name] = ",".join(" ".join(_key(key, name, path) for key in part.split() or [part]) for part in parts)
     return keymap
 
 
@@ -108,7 +108,7 @@ def _key(text: str, name: str, path: str) -> str:
 
 
 class KeyConflict(NamedTuple):
-    """A key that is bound to two actions of one class, or to an action and a list."""
+    """A key that is bound to two actions of one class, or to an action and a list. It may begin a chord of one."""
 
     key: str
     id: str
@@ -136,7 +136,8 @@ def clashes(keymap: Mapping[str, str]) -> list[KeyConflict]:
             lists = _LISTS in (action.id[: len(_LISTS)], other.id[: len(_LISTS)])
             if action.id not in keymap or action.id == other.id or not (related or lists):
                 continue
-            for key in keys[action] & keys[other]:
+            begun = {key.partition(" ")[0] for key in keys[action] if " " in key}  # those that begin a chord
+            for key in (keys[action] | begun) & keys[other]:
                 conflicts.setdefault((key, *sorted((action.id, other.id))), KeyConflict(key, action.id, other.id))
     return list(conflicts.values())
 
@@ -146,5 +147,6 @@ def apply(app: Dashboard, keymap: Mapping[str, str]) -> None:
     if not keymap:
         return
     app.set_keymap(keymap)
+    app.chords.use(keymap)
     for conflict in clashes(keymap):
         app.notify_user(f"stateview.toml: {conflict}", wrong=True)

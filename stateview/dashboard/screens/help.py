@@ -45,11 +45,16 @@ class HelpRow:
 
 
 def shown(binding: Binding) -> str:
-    """Format a key as users write it, such as `ctrl+d`, `?`, `↓`."""
+    """Format a key as users write it, such as `ctrl+d`, `?`, `↓`, or a chord such as `g f`."""
+    return shown_keys(binding.key)
+
+
+def shown_keys(keys: str) -> str:
+    """Format a key, or the keys of a chord, as `shown` does."""
     from textual.keys import format_key
 
-    modifiers, key = binding.parse_key()
-    return "+".join([*modifiers, format_key(key)])
+    parts = [key.split("+") for key in keys.split(" ")]
+    return " ".join("+".join([*modifiers, format_key(key)]) for *modifiers, key in parts)
 
 
 def _word(binding: Binding) -> str:
@@ -107,7 +112,7 @@ class HelpScreen(TextScreen):
         if ways:
             lines += ["", "How to"]
             lines += [line for way in ways for line in _way_lines(*way, width)]
-        rows = list(_help_rows(screen).values())
+        rows = help_rows(screen)
         for group in GROUPS:
             in_group = [row for row in rows if row.group == group]
             if in_group:
@@ -133,7 +138,8 @@ def _way_lines(aim: str, keys: str, width: int) -> list[str]:
     return [f"  {aim}", *lines]
 
 
-def _help_rows(screen: Screen[object]) -> dict[tuple[object, ...], HelpRow]:
+def help_rows(screen: Screen[object]) -> list[HelpRow]:
+    """List the actions that work on a screen, each with all its keys."""
     rows: dict[tuple[object, ...], HelpRow] = {}
     for active in screen.active_bindings.values():
         binding = active.binding
@@ -144,7 +150,7 @@ def _help_rows(screen: Screen[object]) -> dict[tuple[object, ...], HelpRow]:
             rows[action].keys.append(shown(binding))
         else:
             rows[action] = HelpRow(active)
-    return rows
+    return list(rows.values())
 
 
 def _row_lines(row: HelpRow, description_columns: int) -> list[str]:
