@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis_servers
-from dashboard_cases import at_screen, board, main, run_board, toasts
+from dashboard_cases import at_screen, board, main, make_namespaces, run_board, toasts
 from dashboard_host import compared, line_with, lines, screen_text, shown, until, write
 from test_steps import fail
 from textual.pilot import Pilot
@@ -216,10 +216,7 @@ def test_what_was_read_stays_as_stale_while_the_server_is_away(tmp_path: Path) -
 
 @pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.stress)])
 def test_many_namespaces_are_listed_at_once_and_only_what_is_seen_is_read(folder: Path, count: int) -> None:
-    for number in range(count):
-        below = folder / "many" / f"ns-{number:05}"
-        below.mkdir(parents=True)
-        (below / "state.json").write_bytes(b'{"k":{"value":1,"timestamp":"2026-01-01T00:00:00"}}')
+    make_namespaces(folder, count)
     write("json:many", "ns-00000", k=1)
     write("json:many", f"ns-{count - 1:05}", a=1, b=1)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_cases import at_screen, board, main, run_board, toasts
+from dashboard_cases import at_screen, board, main, make_namespaces, run_board, toasts
 from dashboard_host import answered, compared, lines, shown, state_of, until, write
 from test_steps import fail
 from textual.pilot import Pilot
@@ -429,10 +429,7 @@ def test_the_editor_opens_at_the_place_under_the_cursor(url: str) -> None:
 
 @pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.stress)])
 def test_a_namespace_of_many_is_opened_by_its_name(folder: Path, count: int) -> None:
-    for number in range(count):
-        below = folder / "many" / f"ns-{number:05}"
-        below.mkdir(parents=True)
-        (below / "state.json").write_bytes(b'{"k":{"value":1,"timestamp":"2026-01-01T00:00:00"}}')
+    make_namespaces(folder, count)
     write("json:many", "ns-00000", k=1)
 
     async def flow(keys: Keys) -> None:

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from dashboard_host import compared, lines, until
@@ -171,6 +172,14 @@ async def open_case(pilot: Pilot[None], kind: type[Screen[Any]]) -> None:
     await until(pilot, lambda: main(pilot)._shown is not None)
     await CASES[kind](pilot)
     await at_screen(pilot, kind)
+
+
+def make_namespaces(folder: Path, count: int) -> None:
+    """Make so many namespaces of JSON files in the store `json:many`, as an older release wrote them."""
+    for number in range(count):
+        below = folder / "many" / f"ns-{number:05}"
+        below.mkdir(parents=True)
+        (below / "state.json").write_bytes(b'{"k":{"value":1,"timestamp":"2026-01-01T00:00:00"}}')
 
 
 class Lag:

@@ -52,6 +52,7 @@ def _has_target(command: Command) -> bool:
 def _arguments(context: Context, command: Command, parsed: ParsedArgs) -> list[tuple[str, str]]:
     """Return a line for each argument and option that was given: its value, and what that means."""
     kinds = {option.name: option for option in options_of(command).values()}
+    is_elsewhere = not parsed.arguments.keys().isdisjoint(("from_namespace", "from_store"))
     lines = []
     order = [arg.name for arg in command.args]
     given = sorted(parsed.arguments.items(), key=lambda one: order.index(one[0]) if one[0] in order else len(order))
@@ -59,7 +60,8 @@ def _arguments(context: Context, command: Command, parsed: ParsedArgs) -> list[t
         spelled = name.replace("_", "-")
         option = kinds[spelled]
         shown = " ".join(value) if isinstance(value, list) else "" if value is True else str(value)
-        meaning = "; ".join(filter(None, (option.help, _found(context, name, option.kind, value))))
+        found = "" if option.kind == "ref" and is_elsewhere else _found(context, name, option.kind, value)
+        meaning = "; ".join(filter(None, (option.help, found)))
         lines.append((f"{'' if spelled in order else '--'}{spelled} {shown}".strip(), meaning))
     return lines
 

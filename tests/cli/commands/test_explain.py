@@ -113,3 +113,11 @@ def test_the_argument_of_explain_is_read_and_completed_as_a_line(state: StateMan
 def test_the_keys_with_a_prefix_are_counted(state: StateManager, run: Run) -> None:
     assert "here 1 key\n" in run("explain", "delete", "--prefix", "ph")[1]
     assert "here 0 keys\n" in run("explain", "delete", "--prefix", "ph*")[1]
+
+
+def test_a_ref_of_another_namespace_is_not_explained_as_one_of_this(state: StateManager, run: Run) -> None:
+    copy = state.fork("copy")
+    copy.checkpoint("cp")
+    code, out, _ = run("explain", "restore", "cp", "--from-namespace", "copy", "--keys", "phase")
+    assert code == 0 and "here revision" not in out
+    assert "here revision 2" in run("explain", "restore", "cp")[1]
