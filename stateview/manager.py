@@ -1027,7 +1027,7 @@ class StateManager:
             reason: the reason that the log shows. "": the command line of the restore.
 
         Raises:
-            InvalidArgument: `source` was given without `keys` and `paths`.
+            InvalidArgument: `source` was given without `keys` and `paths`, or is no `StateManager`.
             Conflict: live is not at `expected`; a key to write was written after `previewed`; or other writers came
                 first for 30 seconds. With keys given by name or paths, only writes to those keys count.
             KeyNotFound: a key given by name is in neither state, or a path names no change.
@@ -1037,6 +1037,8 @@ class StateManager:
         """
         from .states import restore as restoring
 
+        if not isinstance(source, StateManager | None):
+            raise InvalidArgument(f"source is a StateManager, not {type(source).__name__}")
         other = None if source is None else source.backend
         request = restoring.RestoreRequest(ref, keys, paths, expected, previewed, reason=reason, source=other)
         return restoring.restore(self.backend, request, None if dry_run else self.safety, self._commit)

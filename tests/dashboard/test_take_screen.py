@@ -83,6 +83,18 @@ def test_the_key_or_the_place_under_the_cursor_is_taken_without_marks(manager: S
     assert state_of(manager.url) == {**HERE, "job": {"tokens": 2, "tags": ["a"]}}
 
 
+def test_a_place_that_no_longer_differs_is_said_and_nothing_is_marked(manager: StateManager) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await opened(pilot, manager)
+        await pilot.press("enter")
+        await shown(pilot, "~ /tokens  1 → 2")
+        write(manager.url, job={"tokens": 2, "tags": ["a"]})
+        await previewed(pilot)
+        await shown(pilot, "! /tokens does not differ from live: nothing is marked", "0 of 1 marked")
+
+    run(manager, flow, options={"store": manager.url})
+
+
 def test_from_another_store_and_its_password_is_not_shown(
     manager: StateManager, new_store: Callable[[str], str]
 ) -> None:

@@ -61,6 +61,7 @@ WRONG = {
     "ProgressCount | None": NO_FUNCTION,
     "ProgressText | None": NO_FUNCTION,
     "OnMigrationProgress | None": NO_FUNCTION,
+    "StateManager | None": [5, "x", True],
 }
 VALID = {  # of the parameters without a default
     "key": "k", "value": 1, "condition": "exists", "function": lambda value: value,

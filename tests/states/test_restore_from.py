@@ -86,6 +86,8 @@ def test_what_is_refused_changes_nothing(state: StateManager, staging: StateMana
     revision = state.revision
     with pytest.raises(InvalidArgument, match="chosen keys or paths"):
         state.restore_checkpoint("live", source=staging)
+    with pytest.raises(InvalidArgument, match="not str"):
+        state.restore_checkpoint("live", ["job"], source="staging")  # type: ignore[arg-type]
     with pytest.raises(KeyNotFound, match="neither"):
         state.restore_checkpoint("live", ["none"], source=staging)
     with StateManager(store_url, "stagign") as missing, pytest.raises(NamespaceNotFound, match="stagign"):

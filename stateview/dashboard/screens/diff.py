@@ -187,11 +187,11 @@ class DiffScreen(DiffBaseScreen):
         from .previews.take import TakeScreen
 
         other, sides, key, view = self._other, self.compared, self.keys.key, self.view
-        if other is None or sides is None or key is None:
+        keys, place = list(self.index.marked_keys(WHOLE)), ""
+        if other is None or sides is None or not (keys or key):
             self.dashboard.notify_user("no key differs yet: there is nothing to take")
             return
-        keys, place = list(self.index.marked_keys(WHOLE)), ""
-        if not keys:
+        if not keys and key is not None:
             keys = [key]
             if self.focused is view and view.key == key and view.whole and view.place >= 0:
                 place = view.names[view.place]

@@ -8,7 +8,7 @@ from ....backends import mask
 from ....backends.protocol import Backend
 from ....manager import StateManager
 from ....model import Kind
-from ...data.diff_model import PARTLY, DiffSides, selectors
+from ...data.diff_model import NONE, PARTLY, DiffSides, selectors
 from .base import PreviewScreen
 
 
@@ -41,6 +41,7 @@ class TakeScreen(PreviewScreen):
         self._other = other
         self._store = store
         self._place = place
+        self._gone = False  # the place does not differ from live
 
     @property
     def source(self) -> Backend:
@@ -51,8 +52,7 @@ class TakeScreen(PreviewScreen):
         sides = super().diff_sides()
         if self._place:
             change = sides.change(self._keys[0])
-            if change is None or self._place not in selectors(change.paths):
-                self._place = ""
+            self._gone = change is None or self._place not in selectors(change.paths)
         return sides
 
     @property
@@ -61,11 +61,14 @@ class TakeScreen(PreviewScreen):
         return self._only
 
     def finished(self) -> None:
-        """Mark the place alone, if one was chosen."""
-        if self._place and self._keys[0] in self.index:
-            self.index.set_mark(self.index.find(self._keys[0]), PARTLY, {self._place})
-            self._place = ""
+        """Mark the place alone, if one was chosen; nothing, if it does not differ from live."""
+        place, self._place = self._place, ""
+        if place and self._keys[0] in self.index:
+            mark = (NONE, None) if self._gone else (PARTLY, {place})
+            self.index.set_mark(self.index.find(self._keys[0]), *mark)
             self.marks_changed()
+        if place and self._gone:
+            self.note(f"! {place} does not differ from live: nothing is marked", wrong=True)
         super().finished()
 
     def states_text(self) -> str:
