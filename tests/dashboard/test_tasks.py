@@ -315,14 +315,15 @@ def test_one_commit_in_the_middle_is_taken_back(url: str) -> None:
 
 def test_a_number_is_drawn_over_its_history(url: str) -> None:
     async def flow(keys: Keys) -> None:
-        await keys.press("enter", "slash")
-        await keys.type("tokens")
-        await keys.press("enter", "#")
+        await keys.press("enter")
+        main(keys.pilot).query_one(JsonView).go_to("/limits/tokens")
+        await keys.press("#")
         await at_screen(keys.pilot, OutputScreen)
         await shown(keys.pilot, "job#/limits/tokens  2 versions, 200k → 2M", "2M ┤", "r1 ", "r15 ")
         bars = next(line for line in lines(board(keys.pilot)) if "2M ┤" in line)
         assert len(bars.rstrip()) <= 100
-        await keys.pilot.press("escape", "4", "slash", *"14", "enter")
+        await keys.pilot.press("escape")
+        main(keys.pilot).timeline.go_to("14")
         await until(keys.pilot, lambda: board(keys.pilot).at == "14")
         await keys.pilot.press("3", "#")  # of an earlier state: up to there
         await at_screen(keys.pilot, OutputScreen)
@@ -330,7 +331,21 @@ def test_a_number_is_drawn_over_its_history(url: str) -> None:
         await keys.pilot.press("escape", "2", "j", "#")
         await until(keys.pilot, lambda: any("no version of 'phase' is a number" in one for one in toasts(keys.pilot)))
 
-    do(url, flow, 4)
+    do(url, flow, 2)
+
+
+def test_a_masked_number_is_not_drawn(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: board(pilot).news is not None and main(pilot)._shown is not None)
+        main(pilot).keys.go_to("phase")
+        await until(pilot, lambda: main(pilot).keys.key == "phase")
+        await pilot.press("#")
+        await at_screen(pilot, OutputScreen)
+        await shown(pilot, "masked values are not drawn")
+
+    with StateManager(url, "work") as state:
+        state.save("phase", 7)
+    run_board(StateManager(url, "work"), flow, redact=("phase",))
 
 
 @pytest.mark.parametrize("columns", [60, 130])
