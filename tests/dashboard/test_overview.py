@@ -18,6 +18,7 @@ from stateview.dashboard.data.namespace_facts import COLUMNS, NamespaceFacts, in
 from stateview.dashboard.screens.diff import DiffScreen
 from stateview.dashboard.screens.main import MainScreen
 from stateview.dashboard.screens.overview import OverviewScreen
+from stateview.dashboard.widgets.overview import table as table_module
 from stateview.dashboard.widgets.overview.header import SIGNS, widths
 from stateview.dashboard.widgets.overview.table import NamespaceTable
 from stateview.sealing.keys import UserKey
@@ -189,6 +190,22 @@ def test_what_cannot_be_read_says_so_in_its_row(url: str, folder: Path) -> None:
         await until(pilot, lambda: board(pilot).manager.namespace == "secret")
 
     run_board(StateManager(url, "work"), flow, size=(120, 30))
+
+
+def test_what_others_make_write_and_drop_appears_by_itself(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_module, "POLL_SECONDS", 0.1)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        table = await opened(pilot)
+        await pilot.press("G")
+        write(url, "large", more=1)
+        write(url, "added", k=1)
+        StateManager(url, "failing").drop()
+        await until(pilot, lambda: table._rows == ["added", "large", "marked", "work"])
+        await until(pilot, lambda: (large := table.facts["large"]).keys == 31 and not large.problem)
+        assert table.name_at_cursor == "work"
+
+    run_board(StateManager(url, "work"), flow)
 
 
 def test_what_was_read_stays_as_stale_while_the_server_is_away(tmp_path: Path) -> None:

@@ -75,25 +75,33 @@ class NamespaceTable(VirtualList):
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def read(self) -> None:
-        """Read the names, and the visible namespaces again."""
-        open_manager = self.dashboard.open
+    def read(self, by_itself: bool = False) -> None:
+        """Read the names, and the visible namespaces again.
+
+        Args:
+            by_itself: the user has not asked for it: what was stopped stays so, and an error is not shown again.
+
+        """
+        open_manager, began = self.dashboard.open, time.monotonic()
 
         def read_names(_stop: Stop) -> list[str]:
             with open_manager(None, None) as manager:
                 return manager.namespaces()
 
         def show(names: list[str]) -> None:
+            self._rest(began)
             first, self._loaded = not self._loaded, True
-            self._names, self._error, self._halted = names, "", False
+            self._names, self._error, self._halted = names, "", self._halted and by_itself
             self.facts = {name: self.facts[name] for name in names if name in self.facts}
             self._due = set(self._visible())
             self._rebuild(self._current if first else None)
             self._read_on()
 
         def failed(error: Exception) -> None:
+            self._rest(began)
             self._error = str(error)
-            self.dashboard.show_error(error)
+            if not by_itself:
+                self.dashboard.show_error(error)
             self._update_status()
             self.refresh()
 
@@ -139,8 +147,8 @@ class NamespaceTable(VirtualList):
         self.dashboard.reader.submit(self, "facts", read, self._take, self._failed)
 
     def _take(self, found: dict[str, NamespaceFacts]) -> None:
-        ended = time.monotonic()
-        self._rest_until = ended + REST_FACTOR * (ended - (self._began or ended))
+        if self._began is not None:
+            self._rest(self._began)
         self._began = None
         for name, facts in found.items():
             self.facts[name] = facts.after(self.facts.get(name))
@@ -150,15 +158,18 @@ class NamespaceTable(VirtualList):
         self.refresh()
         self._read_on()
 
+    def _rest(self, began: float) -> None:
+        ended = time.monotonic()
+        self._rest_until = max(self._rest_until, ended + REST_FACTOR * (ended - began))
+
     def _failed(self, error: Exception) -> None:
         self._began = None
         self.post_message(self.Failed(error))
 
     def _poll(self) -> None:
-        """Read the visible namespaces again: nobody tells of commits to them."""
+        """Read the names and the visible namespaces again: nobody tells of commits to them."""
         if self.app.screen is self.screen and self._began is None and time.monotonic() >= self._rest_until:
-            self._due = set(self._visible())
-            self._read_on()
+            self.read(by_itself=True)
 
     def action_halt(self) -> None:
         """Stop reading namespaces that are not visible."""
