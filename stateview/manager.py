@@ -1021,9 +1021,9 @@ class StateManager:
             expected: the revision that must be live. None: any revision.
             previewed: a revision that was live when a person looked at the preview. The restore is refused if a key
                 that it writes was written after that revision. Other keys may have been written.
-            source: the manager of another namespace, of this store or another: `ref` is then a state there, and the
-                chosen keys get the values that they have there. A key that is not there is deleted here. `keys` or
-                `paths` must be given. O(keys of both namespaces) with globs.
+            source: the manager of another namespace, of this store or another. `ref` is then a state of that
+                namespace, and the chosen keys get the values of that state. A key that the state lacks is deleted.
+                `keys` or `paths` must be given. O(keys of both namespaces) with globs.
             reason: the reason that the log shows. "": the command line of the restore.
 
         Raises:

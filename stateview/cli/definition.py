@@ -475,7 +475,7 @@ COMMANDS = (
         "leaves. In a script it does not ask, since nothing is lost.\n"
         "--path takes a pointer that --dry-run printed. If a removal and another change of one array share a pointer,\n"
         "it means both. With the printed sign before it (job#-/tasks/1) it means that change alone.\n"
-        "--from-namespace and --from-store need --keys or --path. A chosen key that is not there is deleted here.",
+        "--from-namespace and --from-store need --keys or --path. A chosen key that the other state lacks is deleted.",
         excludes=(
             ("pager", "no-pager"),
             ("pager", "path"),

@@ -1,4 +1,4 @@
-"""The preview of a revert: what taking back one commit would change, and which of its keys stay as they are."""
+"""The preview of a revert: the changes that it would make, and the keys of the commit that stay as they are."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class RevertScreen(PreviewScreen):
 
     ACT, DONE = "revert", "reverted"
     HELP = (
-        "What taking back one commit would change: what it wrote goes back to what it was before. A key that was\n"
-        "changed since stays as it is. space marks a key or, inside a value, a place. y creates a checkpoint of live,\n"
-        "and writes the marked keys in one commit. z undoes it."
+        "The changes that a revert of one commit would make: each key that the commit wrote goes back to its value\n"
+        "before. A key that was changed since stays. space marks a key or, inside a value, a place. y creates a\n"
+        "checkpoint of live, and writes the marked keys in one commit. z undoes the revert."
     )
     WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("take back the whole commit", "y"),

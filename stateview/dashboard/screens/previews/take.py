@@ -13,7 +13,7 @@ from .base import PreviewScreen
 
 
 class TakeScreen(PreviewScreen):
-    """Previews what live becomes if it takes keys from a state of another namespace.
+    """Previews the changes to live if it takes keys from a state of another namespace.
 
     Args:
         other: the other namespace, opened read-only by the caller, who also closes it.
@@ -27,9 +27,9 @@ class TakeScreen(PreviewScreen):
     ACT, DONE = "take", "taken"
     EFFECTS: ClassVar[dict[Kind, tuple[str, str]]] = {**PreviewScreen.EFFECTS, "added": ("will be added", "added")}
     HELP = (
-        "What live becomes with keys of another namespace: + adds a key, - DELETES a key that is not there, ~ changes\n"
-        "a value. space marks a key or, inside a value, a place. y creates a checkpoint of live, and writes the\n"
-        "marked keys in one commit. z undoes it."
+        "The changes that keys of another namespace would make here: + adds a key, - DELETES a key that the other\n"
+        "namespace lacks, ~ changes a value. space marks a key or, inside a value, a place. y creates a checkpoint of\n"
+        "live, and writes the marked keys in one commit. z undoes the commit."
     )
     WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("take one place", "n, enter, move to the place, space, y"),
