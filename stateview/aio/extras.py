@@ -39,4 +39,5 @@ class AsyncImportJob(Face[ImportJob]):
     execute = call(ImportJob.execute)
     committed_revision = call(ImportJob.committed_revision)
     plan = call(ImportJob.plan)
+    source_state = call(ImportJob.source_state)
     close = call(ImportJob.close)

@@ -161,8 +161,8 @@ class RedisRecovery:
             self._delete(self._missing)
             if backend._registry(lambda client: client.sadd(REGISTRY, backend.namespace)):
                 self._note(f"namespace {backend.namespace!r}", f"it was not in {REGISTRY}", "added")
-        if backend._link.tracking is not None:
-            backend._link.tracking.forget()
+        if (tracking := backend._link.tracking) is not None:
+            tracking.forget()
 
     def _fill(self, salvage: Salvage, keys: set[str]) -> Salvage:
         """Add to a salvage the head, the checkpoints, and the versions of some keys, without their values."""

@@ -49,7 +49,7 @@ def test_drop_needs_a_yes_and_takes_this_namespace_alone(state: StateManager, ru
 @pytest.mark.parametrize("words", [["drop"], ["shell"]])
 @pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_person_types_the_name(state: StateManager, words: list[str], typed: str, names: list[str]) -> None:
-    terminal = Terminal(*words, columns=200)
+    terminal = Terminal(*words, columns=300)
     if words == ["shell"]:
         terminal.until("ns@2>")
         terminal.type("drop\r")

@@ -331,8 +331,8 @@ class Server(ABC):
     def _saw(self, text: bytes, asked: float) -> Answer:
         """Remember an answer of the server, which was asked for at a time of the monotonic clock."""
         answer = self._link.answers.add(text)
-        if self._link.tracking is not None:
-            self._link.tracking.saw(answer, asked)
+        if (tracking := self._link.tracking) is not None:
+            tracking.saw(answer, asked)
         return answer
 
     def _rewound(self, known: Answer, text: bytes) -> Rewound:
@@ -350,8 +350,8 @@ class Server(ABC):
                     last = answer.revision
         lost_from = min((answer.revision for answer in lost if answer.revision > last), default=known.revision)
         answers.begin_anew(range(last + 1, known.revision + 1))
-        if self._link.tracking is not None:
-            self._link.tracking.begin_anew()
+        if (tracking := self._link.tracking) is not None:
+            tracking.begin_anew()
         where = f"{self.url}: namespace {self.namespace!r}"
         if not lineage:
             message = f"{where} is gone: it had revision {known.revision:,} when this manager last asked"
@@ -365,8 +365,8 @@ class Server(ABC):
     def _begin_anew(self) -> None:
         """Take whatever the server answers next: this process has replaced or repaired the namespace."""
         self._link.answers.begin_anew()
-        if self._link.tracking is not None:
-            self._link.tracking.begin_anew()
+        if (tracking := self._link.tracking) is not None:
+            tracking.begin_anew()
 
     def examined(self: B) -> B:
         """Return this backend for `doctor` and `recover`, which read what is left of a namespace without a part.
@@ -379,8 +379,8 @@ class Server(ABC):
 
     def _forget_reads(self) -> None:
         """Empty the cache after a write of this process."""
-        if self._link.tracking is not None:
-            self._link.tracking.forget()
+        if (tracking := self._link.tracking) is not None:
+            tracking.forget()
 
     def close(self) -> None:
         """Close all connections. A later call opens them again."""
