@@ -27,6 +27,9 @@ LONG_SUITES = {  # on request, see `stride`; and what in them is left out
 }
 
 
+SUPPORT = "tests/support:tests/support/servers:tests/support/stores"
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("paths", [*SUITES, *(LONG_SUITES if stride(0) else ())])
 def test_the_tests_of_a_state_manager_pass(paths: str) -> None:
@@ -34,7 +37,7 @@ def test_the_tests_of_a_state_manager_pass(paths: str) -> None:
     options = [*words.split(), LONG_SUITES.get(paths, "")]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *paths.split()], cwd=ROOT, capture_output=True, text=True,
-        check=False, env={**os.environ, "PYTHONPATH": "tests/support:tests/support/servers"}, timeout=280,
+        check=False, env={**os.environ, "PYTHONPATH": SUPPORT}, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr
     assert int(re.search(r"(\d+) calls went through", done.stdout)[1]) > 10, "the plugin had no effect"

@@ -437,7 +437,8 @@ def test_over_a_namespace_that_is_kept(kind: str, store_url: str, opened: Opened
 
 # --- killed at any instant ----------------------------------------------------------------------------------------
 
-TEST_PATHS = ":".join(str(Path(__file__).parents[1] / name) for name in ("", "support", "support/servers", "backends"))
+FOLDERS = ("", "support", "support/servers", "support/stores", "backends")
+TEST_PATHS = ":".join(str(Path(__file__).parents[1] / name) for name in FOLDERS)
 COPY = """
 import sys
 sys.path[:0] = sys.argv[3].split(':')

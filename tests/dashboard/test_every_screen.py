@@ -416,7 +416,7 @@ def test_what_a_full_disk_refuses_is_told_and_stays_typed(backend: str, tmp_path
     if subprocess.run([*disk, "true"], check=False, capture_output=True).returncode:
         pytest.skip("no disk can be mounted here: that takes root, or user namespaces")
     code = """
-import sys; sys.path[:0] = ["../support", "../support/servers", ".."]
+import sys; sys.path[:0] = ["../support", "../support/servers", "../support/stores", ".."]
 import test_every_screen as here; here.on_a_full_disk(*sys.argv[1:])
 """
     words = [*disk, sys.executable, "-c", code, backend, str(tmp_path)]

@@ -150,9 +150,9 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
 }
 # Whole files: answers, keys and acts of the dashboard that come in an unlucky order; and what is bad for every screen.
 RACES = (
-    "tests/dashboard/test_action_order.py",
+    "tests/dashboard/input/test_action_order.py",
     "tests/dashboard/test_every_screen.py",
-    "tests/dashboard/test_key_queue.py",
+    "tests/dashboard/input/test_key_queue.py",
     "tests/dashboard/test_slow_backend.py",
 )
 # The contract once more on a changed backend: by default each of its tests runs on one kind of store.
