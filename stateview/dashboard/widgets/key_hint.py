@@ -65,6 +65,8 @@ class KeyHint(Widget):
             if self._lines <= most:
                 break
         self._lines = min(self._lines, most)
+        self._columns = min(self._columns, -(-len(self._rows) // max(self._lines, 1)) or 1)
+        self._width = min(whole, self.app.size.width // self._columns)
         self.styles.height = 1 + self._lines
 
     def render_line(self, y: int) -> Strip:
