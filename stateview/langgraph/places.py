@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import NamedTuple
 
 from stateview import StateManager
@@ -109,11 +110,10 @@ class Place(NamedTuple):
         _, point, spelled = name.partition(".")
         if spelled.startswith("."):
             return known.get(spelled[1:])
+        if self.shared and not spelled.startswith(_spelled_start(self.thread)):
+            return None
         scope = _read(spelled) if point else ""
-        if scope is None or not self.shared:
-            return scope
-        thread, slash, graph = scope.partition("/")
-        return graph if slash and thread == quote(self.thread) else None
+        return scope if scope is None or not self.shared else scope.partition("/")[2]
 
     @property
     def digest(self) -> str:
@@ -129,6 +129,12 @@ def _spell(text: str) -> str:
     """Return a text in letters, digits, `_`, `-`, and `.` with two digits for each other byte."""
     data = text.encode("utf-8", "surrogatepass")
     return "".join(chr(byte) if chr(byte) in _PLAIN else f".{byte:02x}" for byte in data)
+
+
+@lru_cache(256)
+def _spelled_start(thread: str) -> str:
+    """Return what the names of checkpoints of a thread have after their first point, in a namespace of many threads."""
+    return _spell(f"{quote(thread)}/")
 
 
 def _read(spelled: str) -> str | None:

@@ -28,7 +28,17 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from stateview import ABSENT, Conflict, InvalidArgument, NotSerializable, StateManager, StateView, Transaction, diff
+from stateview import (
+    ABSENT,
+    Conflict,
+    InvalidArgument,
+    NotSerializable,
+    RefNotFound,
+    StateManager,
+    StateView,
+    Transaction,
+    diff,
+)
 
 from .places import THREAD, Place, quote, thread_of
 from .reader import PLAIN, Found, Record, ThreadReader, to_config
@@ -248,9 +258,13 @@ class StateviewSaver(ThreadReader):
 
     def _unname(self, root: Place, names: Sequence[str]) -> None:
         """Delete the checkpoints with these names, as far as they exist, and what only they kept."""
-        present = {mark.name for mark in root.state.checkpoints()}
-        if wanted := [name for name in names if name in present]:
-            root.state.prune(wanted, keep=0)
+        if not names:
+            return
+        try:
+            root.state.prune(names, keep=0)
+        except RefNotFound:
+            present = {mark.name for mark in root.state.checkpoints()}
+            root.state.prune([name for name in names if name in present], keep=0)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with all its checkpoints and writes. O(what changed in all its checkpoints)."""
