@@ -282,3 +282,14 @@ def test_a_child_excludes_its_parent_beside_a_connection_of_the_program(tmp_path
         """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
     assert subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout == "busy\n"
+
+
+def test_a_connection_that_the_interpreter_closes_at_its_very_end_is_closed_in_peace(tmp_path):
+    script = f"""
+        import stateview.backends.sqlite.reader as module
+        from stateview import StateManager
+        state = StateManager("sqlite:{tmp_path}", "n", quiet=True)
+        state.save("k", 1)
+        module.select = lambda *given: state  # the module outlives the program, and with it the connection
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)

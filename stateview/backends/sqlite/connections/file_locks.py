@@ -273,8 +273,12 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _forget_files() -> None:
-    """Empty the table of a child process. Its descriptors are its parent's too."""
+def _forget_files(_: object = (TABLE, _mapped)) -> None:
+    """Empty the table of a child process. Its descriptors are its parent's too.
+
+    The interpreter keeps this function to its end, and so what is mapped: SQLite calls the code when the last garbage
+    collection closes a connection. By then the names of this module are gone.
+    """
     global _mutex
     _mutex = RLock()
     for file in _files.values():
