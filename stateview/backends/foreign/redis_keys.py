@@ -27,7 +27,7 @@ from ..protocol import SUMMARY_BYTES, ProgressText, StoreIdentity, Version
 from ..redis.backend import RedisBackend
 from ..redis.connections.client import encode_bulk, sent
 from ..redis.connections.errors import to_state_error
-from ..redis.foreign_keys import OWN
+from ..redis.foreign_keys import OWN, READ_BYTES
 from . import names, values
 from .present import Bounds, Entry, PresentBackend
 
@@ -56,6 +56,10 @@ class Index(NamedTuple):
     made_at: float
     seconds: float
     whole: bool
+
+    def name(self, key: str) -> bytes:
+        """Return the name on the server that a key stands for."""
+        return self.names.get(key, key.encode())
 
 
 class Found(NamedTuple):
@@ -216,10 +220,27 @@ class RedisKeys(PresentBackend):
         index = self.index()
         known = [key for key in keys if self._is_known(index, key)]
         out = {}
-        for key, found in self._look(known, codec.MAX_BYTES, MAX_MEMBERS):
-            if found.type != _GONE:
-                out[key] = self.version(Entry(key, 0, b"", index.time, _expires(found)), _encoded(found))
+        for some in self._weighed(known):
+            for key, found in self._look(some, codec.MAX_BYTES, MAX_MEMBERS):
+                if found.type != _GONE:
+                    out[key] = self.version(Entry(key, 0, b"", index.time, _expires(found)), _encoded(found))
         return out
+
+    def _weighed(self, keys: list[str]) -> Iterator[list[str]]:
+        """Yield the keys in groups whose strings are some megabytes together, so that few are held at once."""
+        index = self.index()
+        sizes = self._pipe([("STRLEN", index.name(key)) for key in keys]) if len(keys) > 1 else [0]
+        some: list[str] = []
+        held = 0
+        for key, reply in zip(keys, sizes, strict=False):
+            size = reply if isinstance(reply, int) else 0  # else it is no string, or may not be read
+            if some and held + size > READ_BYTES:
+                yield some
+                some, held = [], 0
+            some.append(key)
+            held += size
+        if some:
+            yield some
 
     def _is_known(self, index: Index, key: str) -> bool:
         at = bisect_left(index.keys, key)
@@ -231,7 +252,7 @@ class RedisKeys(PresentBackend):
         index = self.index()
         for start in range(0, len(keys), _KEYS_PER_READ):
             some = keys[start : start + _KEYS_PER_READ]
-            named = [index.names.get(key, key.encode()) for key in some]
+            named = [index.name(key) for key in some]
             heads = self._pipe([(word, name) for name in named for word in ("TYPE", "PTTL")])
             kinds = [f"key {_UNREADABLE}" if isinstance(kind, Exception) else _text(kind) for kind in heads[::2]]
             asked = [_commands(kind, name, max_bytes, members) for kind, name in zip(kinds, named, strict=True)]
