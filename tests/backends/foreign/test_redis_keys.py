@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -128,6 +129,22 @@ def test_a_name_of_a_megabyte_and_a_list_over_the_limit_of_a_value(url: str, ser
     assert state.list_keys() == [f"$odd/{sha256(name).hexdigest()}", "wide"]
     assert state.load("wide")["$opaque"]["type"] == "list"
     assert [row.key for row in state.rows()] == state.list_keys()
+
+
+@pytest.mark.stress
+def test_the_first_page_of_a_million_keys_takes_no_full_scan(url: str, server: redis.Redis) -> None:
+    server.eval("for i = 1, 1000000 do redis.call('SET', 'app:' .. i, i) end", 0)
+    state = StateManager(keys_of(url), "default", quiet=True)
+    before = server.info("commandstats").get("cmdstat_scan", {"calls": 0})["calls"]
+    started = time.process_time()
+    assert len(state.rows(limit=3)) == 3
+    assert time.process_time() - started < 2
+    assert server.info("commandstats")["cmdstat_scan"]["calls"] - before < 20
+    started = time.process_time()
+    assert 100_000 <= state.stats().keys < 120_000
+    assert time.process_time() - started < 10
+    assert state.load("app:1000000") == 1_000_000
+    server.flushdb()
 
 
 def test_a_type_that_is_not_known_is_an_opaque_value_with_its_name(new_store: Callable[[str], str]) -> None:
