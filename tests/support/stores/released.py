@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-INSTALL_SECONDS = 180
+INSTALL_SECONDS = 100  # twice at most: a test may take 300
 
 
 def run_with(folder: Path, packages: list[str], script: str, *arguments: object, alone: tuple[str, ...] = ()) -> None:
