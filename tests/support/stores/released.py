@@ -28,20 +28,11 @@ def run_with(folder: Path, packages: list[str], script: str, *arguments: object,
     for names, options in ((packages, []), (alone, ["--no-deps"])):
         if not names:
             continue
-        words = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            python,
-            "install",
-            "-q",
-            "--only-binary=:all:",
-            *options,
-            *names,
-        ]
+        pip = [sys.executable, *"-m pip --python".split(), python, *"install -q --only-binary=:all:".split()]
         try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+            done = subprocess.run(
+                [*pip, *options, *names], capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+            )
         except subprocess.TimeoutExpired:
             pytest.skip(f"pip took over {INSTALL_SECONDS} s for {' '.join(names)}")
         if done.returncode:
