@@ -28,7 +28,7 @@ def run_with(folder: Path, packages: list[str], script: str, *arguments: object,
     for names, options in ((packages, []), (alone, ["--no-deps"])):
         if not names:
             continue
-        pip = [sys.executable, *"-m pip --python".split(), python, *"install -q --only-binary=:all:".split()]
+        pip = [sys.executable, *["-m", "pip", "--python"], python, *["install", "-q", "--only-binary=:all:"]]
         try:
             done = subprocess.run(
                 [*pip, *options, *names], capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
