@@ -93,7 +93,7 @@ class Dashboard(App[None]):
         self.redact = redact  # what is masked now
         self.masks = redact  # what is masked until a user shows the secrets, and always in command lines and notices
         self._notified_at = 0.0  # the time of the newest notice, by `time.monotonic()`
-        self.reader = BackgroundExecutor()
+        self.reader = BackgroundExecutor(held=prefetch is not None)  # the first frame shows what was prefetched
         self.acts = ActionRunner(self)
         self._typeahead = KeyQueue(self)
         self.chords = Chords(self)
@@ -140,6 +140,7 @@ class Dashboard(App[None]):
 
     def on_ready(self) -> None:
         """Start watching the namespace, now that the first screen is painted."""
+        self.reader.release()
         self._opened()
         self._watch()
 

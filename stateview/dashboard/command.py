@@ -41,7 +41,8 @@ def start(context: Context, args: dict[str, Any]) -> ActionResult:
     manager = context.open(options["store"], options.get("namespace"), timeout=TIMEOUT_SECONDS)
     manager.author = manager.author or "dashboard"  # tells the user's commits from those of scripts in the log
     at = _checked_ref(manager, args["at"]) if "at" in args else None
-    fork = at is None and kind_of(parse_store(manager.url)).slow_import
+    kind = kind_of(parse_store(manager.url))
+    fork = at is None and kind.slow_import and not kind.foreign  # a foreign store is opened once
     prefetch = Prefetch(manager, at, fork=fork)
     from .app import Dashboard
     from .data.remembered import Memory, remembered_path

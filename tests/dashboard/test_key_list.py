@@ -855,6 +855,33 @@ def test_a_first_page_that_cannot_be_read_is_told(new_store):
     asyncio.run(look())
 
 
+FIRST_FRAME = """
+import sys
+from stateview import StateManager
+from stateview.dashboard.app import Dashboard
+from stateview.dashboard.data.key_source import Prefetch
+
+def tell(app):
+    rows = ["".join(one.text for one in strip) for strip in app.screen._compositor.render_strips()]
+    print(any("key-0000" in row for row in rows), "redis" in sys.modules)
+    app.exit()
+
+Dashboard.on_ready = tell
+manager = StateManager(sys.argv[1], "one")
+prefetch = Prefetch(manager, fork=True)
+prefetch.page()
+Dashboard(manager, prefetch=prefetch).run(headless=True, size=(120, 40))
+"""
+
+
+def test_the_first_frame_waits_for_no_read_but_that_of_its_keys(new_store):
+    url = new_store(conftest.KINDS[2])
+    with StateManager(url, "one") as manager:
+        fill(manager, [f"key-{number:04}" for number in range(50)])
+    done = subprocess.run([sys.executable, "-c", FIRST_FRAME, url], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "False"], "the keys are there, and the library is not imported"
+
+
 APART = """
 import sys
 from stateview import StateException, StateManager

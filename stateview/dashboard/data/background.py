@@ -35,9 +35,14 @@ class BackgroundExecutor:
     """Runs requests on threads, the newest first. A slot holds one request, and a newer request replaces it.
 
     So rows that were scrolled past are not read, and a late result is dropped.
+
+    Args:
+        held: run nothing before `release`. A thread that runs takes its time from the one that paints.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, held: bool = False) -> None:
+        self._held = held
         self._waiting: dict[Any, _Request] = {}  # the newest at the end
         self._running: dict[Any, _Request] = {}
         self._done: dict[Any, _Request] = {}  # the result is in the owner's message queue
@@ -66,10 +71,21 @@ class BackgroundExecutor:
         with self._changed:
             self._stop(key)
             self._waiting[key] = request
-            if not self._idle and self._threads < MAX_THREADS:
-                self._threads += 1
-                threading.Thread(target=self._work, name=f"reader-{self._threads}", daemon=True).start()
-            self._changed.notify()
+            if not self._held:
+                self._wake()
+
+    def release(self) -> None:
+        """Run the requests that were held, and all later ones at once."""
+        with self._changed:
+            self._held = False
+            for _ in self._waiting:
+                self._wake()
+
+    def _wake(self) -> None:
+        if not self._idle and self._threads < MAX_THREADS:
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"reader-{self._threads}", daemon=True).start()
+        self._changed.notify()
 
     def cancel(self, owner: MessagePump, slot: Any) -> None:
         """Cancel a request. If it runs already, its `Stop` returns True, and its result is dropped."""

@@ -81,6 +81,12 @@ class KeySource(Protocol):
         """Return remarks for the status line. They hold no stored text."""
 
 
+def cut_off(manager: StateManager) -> str:
+    """Say what the last reads left out, see `TellsWhatIsCutOff`. It may open the backend, so call it on a thread."""
+    find = getattr(manager.backend, "cut_off", None)
+    return "" if find is None else find()
+
+
 def open_source(
     manager: StateManager, at: Ref | None = None, text: str = "", order: Order = "key", redact: tuple[str, ...] = ()
 ) -> KeySource:  # fmt: skip
@@ -317,6 +323,7 @@ class Prefetch:
 
     def __init__(self, manager: StateManager, at: Ref | None = None, *, fork: bool = False) -> None:
         self.source = KeyRange(manager, at)
+        self.cut_off = ""  # see `cut_off`
         self._page: Page | None = None
         self._error: Exception | None = None
         self._ended = threading.Event()
@@ -333,7 +340,10 @@ class Prefetch:
     def _run(self) -> None:
         try:
             page = self._forked() if self._forked is not None else None
-            self._page = page or self._read()
+            if page is None:
+                page = self._read()
+                self.cut_off = cut_off(self.source.manager)
+            self._page = page
         except (StateException, OSError, ValueError) as error:
             self._error = error
         finally:

@@ -16,7 +16,7 @@ from ...backends.protocol import KeySummary
 from ...model import now
 from ..data.background import Stop
 from ..data.key_filter import Filter
-from ..data.key_source import FIRST_PAGE_ROWS, ORDERS, KeySource, Order, Page, Prefetch, open_source
+from ..data.key_source import FIRST_PAGE_ROWS, ORDERS, KeySource, Order, Page, Prefetch, cut_off, open_source
 from ..data.key_tree import KeyGroup, KeyTree, groups_of
 from ..data.key_window import KeyWindow
 from ..display.key_row import Columns, paint_group, paint_key, paint_leaf, start_of
@@ -35,7 +35,7 @@ class _PageResult(NamedTuple):
     """Rows that were read by index, or around the key `focus`.
 
     `key_page` holds the rows around the cursor's key `key`, if that is not `focus`. `reread` says that rows in memory
-    may have changed. `show` says to scroll to the cursor.
+    may have changed. `show` says to scroll to the cursor. `cut_off` tells what the read left out.
     """
 
     page: Page
@@ -44,6 +44,7 @@ class _PageResult(NamedTuple):
     key_page: Page | None = None
     reread: bool = False
     show: bool = False
+    cut_off: str = ""
 
 
 class KeyList(VirtualList):
@@ -91,6 +92,7 @@ class KeyList(VirtualList):
         self._row: KeySummary | None = None
         self._last_read = 0.0  # when rows were last requested, by `time.monotonic()`
         self._reread_timer: Timer | None = None
+        self._cut_off = ""  # what the last read left out, for the status
         self._to_end = False  # whether to move to the last key as soon as the number of keys is known
         self._error: Exception | None = None
 
@@ -165,9 +167,9 @@ class KeyList(VirtualList):
         if prefetch is None or prefetch.source is not source:
             self._read(show=True)
         elif prefetch.ready is not None:
-            self._take(_PageResult(prefetch.ready, show=True))
+            self._take(_PageResult(prefetch.ready, show=True, cut_off=prefetch.cut_off))
         else:
-            self._submit(lambda _stop: _PageResult(prefetch.page(), show=True))
+            self._submit(lambda _stop: _PageResult(prefetch.page(), show=True, cut_off=prefetch.cut_off))
 
     def _is_tree(self, text: str) -> bool:
         return self.grouped and not text and self.order == "key"
@@ -265,7 +267,8 @@ class KeyList(VirtualList):
         def read(stop: Stop) -> _PageResult:
             page = source.page(start, limit) if focus is None else source.page_around(focus, reach, reach, rank)
             key_page = None if cursor_key is None or stop() else source.page_around(cursor_key, 1, 2)
-            return _PageResult(page, focus, cursor_key, key_page, not steady and not fresh, show or fresh)
+            reread, left_out = not steady and not fresh, cut_off(source.manager)
+            return _PageResult(page, focus, cursor_key, key_page, reread, show or fresh, left_out)
 
         self._submit(read)
 
@@ -294,7 +297,7 @@ class KeyList(VirtualList):
         if result.reread and not source.is_searching:
             window.mark_written(page.rows, time.monotonic() + TOUCHED_SECONDS)
         window.take(page)
-        self._error = None
+        self._error, self._cut_off = None, result.cut_off
         self._place_cursor(result, self.cursor + shift, was_last and not fresh)
         if source.order != "key" and top == 0 and shift > 0 and self.cursor < self.size.height:
             shift = 0  # in other orders new keys appear at the top, so the top stays visible
@@ -527,8 +530,7 @@ class KeyList(VirtualList):
         parts += [] if self.order == "key" else [f"{self.order} first"]
         parts += ["counting keys to find the last"] if self._to_end else []
         parts += source.status()
-        find = getattr(source.manager.backend, "cut_off", None)  # see `TellsWhatIsCutOff`
-        parts += [f"not all: {told}"] if find is not None and (told := find()) else []
+        parts += [f"not all: {self._cut_off}"] if self._cut_off else []
         parts += ["reading failed, retrying soon"] if self._worker.failing else []
         parts += [f"{len(self.marked):,} marked"] if self.marked else []
         self.status = " · ".join(parts)

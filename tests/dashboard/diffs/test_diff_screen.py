@@ -818,7 +818,7 @@ def test_a_store_that_no_list_holds_can_be_typed(
         await shown(pilot, "Diff of live with", "work")
         await pilot.press("enter")
         await shown(pilot, "/work:live → ", "+1 −3 ~0", "--with-store", "extra")
-        assert "marks keys" not in screen_text(board)
+        assert "marks keys to restore" not in screen_text(board)
 
     stores = [(url, url), ("prod", "prod  json:else")][:listed]
     run(seed(url), flow, stores=stores, store=url)
