@@ -8,6 +8,8 @@ Connections on which a server announces commits (`CLIENT TRACKING`) have faults 
         proxy.announcements.frozen = True     # nothing goes through until it is False again; nothing is lost
         proxy.announcements.swallows = True   # nothing goes through, and it is lost
         proxy.cut(proxy.announcements)        # ends the connections; new ones may be opened
+
+Replicas and sentinels that come through the proxy have `proxy.servers`: no fault of clients is one of theirs.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from types import TracebackType
 
 import redis
 
+NOWHERE = "redis://127.0.0.1:1"  # a port on which no server listens
+OF_SERVERS = (b"REPLCONF", b"sentinel-")  # words of replicas, and in the names of the connections of sentinels
 LOOK_SECONDS = 0.002  # between two looks whether a frozen link goes on
 
 
@@ -44,7 +48,7 @@ class Link:
 
 class _Connection:
     def __init__(self, proxy: RedisProxy, client: socket.socket, server: socket.socket) -> None:
-        self.link = proxy.plain  # until it asks for announcements
+        self.link = proxy.plain  # until it says whose it is
         self._asked = False  # whether the last chunk came from the client
         self._proxy = proxy
         self._ends = (client, server)
@@ -58,6 +62,8 @@ class _Connection:
             while chunk := source.recv(1 << 20):
                 if asks and b"TRACKING" in chunk:
                     self.link = self._proxy.announcements
+                elif asks and any(word in chunk for word in OF_SERVERS):
+                    self.link = self._proxy.servers
                 self._count(len(chunk), asks)
                 chunks.put((time.monotonic() + self.link.delay, chunk))
         except OSError:
@@ -95,12 +101,13 @@ class _Connection:
 class RedisProxy:
     """Listens on a loopback port, and connects each client with the server."""
 
-    def __init__(self, server: str) -> None:
-        self.plain, self.announcements = Link(), Link()
+    def __init__(self, server: str = NOWHERE) -> None:
+        self.plain, self.announcements, self.servers = Link(), Link(), Link()
         self._target = redis.connection.parse_url(server)
         self._connections: list[_Connection] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/{self._target.get('db', 0)}"
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/{self._target.get('db', 0)}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:

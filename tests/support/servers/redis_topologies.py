@@ -7,6 +7,8 @@ Each keeps its data in memory alone. Each can be made to lose what its replicas 
         servers.kill("main")     # SIGKILL for the primary of the namespace
         servers.promoted("main") # waits until a replica is the primary
         servers.mend()           # the killed server is the replica of the new primary, which nothing is missing
+
+With `proxied=True` a proxy stands before each server and sentinel. Clients learn the addresses of the proxies alone.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 import redis
 from redis.cluster import key_slot
 from redis_proxy import RedisProxy
-from redis_servers import Server, free_port, until
+from redis_servers import BUS_OFFSET, Server, free_port, until
 
 SLOTS = 16384
 MEND_SECONDS = 60.0  # sentinels look again after some ten seconds at a replica that they did not reach
@@ -37,17 +39,33 @@ class Topology(ABC):
 
     url: str
     """The store URL."""
+    announce: str
+    """The option by which a server tells the others another port than its own."""
 
-    def __init__(self, stack: ExitStack, path: str, login: dict[str, str]) -> None:
-        self.stack, self.path, self.login = stack, path, login
+    def __init__(self, stack: ExitStack, path: str, login: dict[str, str], proxied: bool = False) -> None:
+        self.stack, self.path, self.login, self.proxied = stack, path, login, proxied
         self.servers: list[Server] = []
+        self.proxies: list[RedisProxy] = []
 
     def add(self, *options: str, settings: str | None = None, wait: bool = True) -> Server:
-        """Start a server that ends with the topology."""
+        """Start a server that ends with the topology, behind its proxy."""
         folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="redis-")))
+        if self.proxied:
+            self.proxies.append(self.stack.enter_context(RedisProxy()))
+            if settings is None:
+                options = (self.announce, str(self.proxies[-1].port), *options)
         server = Server(self.path, folder, *options, settings=settings, wait=wait)
         self.stack.callback(server.end)
+        if self.proxied:
+            self.proxies[-1].lead_to(server.url)
         return server
+
+    def port(self, server: Server) -> int:
+        """The port at which others find a server: its own, or that of its proxy."""
+        return next((proxy.port for proxy in self.proxies if proxy.target_port == server.port), server.port)
+
+    def place(self, server: Server) -> tuple[str, str]:
+        return "127.0.0.1", str(self.port(server))
 
     def client(self, server: Server, **options: Any) -> redis.Redis:
         return server.client(**self.login, **options)
@@ -70,7 +88,7 @@ class Topology(ABC):
 
     def replicas(self, primary: Server) -> list[Server]:
         """The live servers that copy a primary."""
-        return [one for one in self.alive() if self.info(one).get("master_port") == primary.port]
+        return [one for one in self.alive() if self.info(one).get("master_port") == self.port(primary)]
 
     def cut(self, namespace: str, number: int | None = None) -> None:
         """Cut the replicas of a namespace off from their primary, all or so many of them, until `mend`."""
@@ -134,6 +152,8 @@ class Topology(ABC):
 class Cluster(Topology):
     """Primaries that share the slots, each with the same number of replicas."""
 
+    announce = "--cluster-announce-port"
+
     def primary(self, namespace: str) -> Server | None:
         slot = key_slot(f"{{{namespace}}}".encode())
         for one in self.alive():
@@ -164,7 +184,7 @@ class Cluster(Topology):
                 client.execute_command("CLUSTER ADDSLOTSRANGE", low, high)
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
             for other in self.servers[:number]:
-                client.execute_command("CLUSTER MEET", "127.0.0.1", other.port)
+                client.execute_command("CLUSTER MEET", *self.place(other), other.port + BUS_OFFSET)
         for client in clients:
             until(partial(_knows, client, len(clients), 0))
         names = [client.execute_command("CLUSTER MYID") for client in clients]
@@ -213,7 +233,7 @@ def _is_settled(info: dict[str, Any]) -> bool:
 @contextmanager
 def cluster(
     path: str, primaries: int = 3, replicas: int = 1, *options: str, patience: int = PATIENCE,
-    password: str | None = None,
+    password: str | None = None, proxied: bool = False,
 ) -> Iterator[Cluster]:  # fmt: skip
     """Start a cluster whose primaries have so many replicas each. With `HASTE` a lost primary is replaced after 3 s."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(patience), *_REPLICATION, *options)
@@ -221,14 +241,16 @@ def cluster(
     if password is not None:
         options = (*options, "--requirepass", password, "--masterauth", password)
     with ExitStack() as stack:
-        one = Cluster(stack, path, {} if password is None else {"password": password})
+        one = Cluster(stack, path, {} if password is None else {"password": password}, proxied)
         one.servers = [one.add(*options, wait=False) for _ in range(primaries * (1 + replicas))]
         for server in one.servers:
             until(lambda server=server: server.process.poll() is not None or server.is_ready())  # type: ignore[misc]
             if server.process.poll() is not None:  # another took its port, or that of its bus
                 server.start(free_port())
+        for proxy, server in zip(one.proxies, one.servers, strict=False):
+            proxy.lead_to(server.url)
         one.form(primaries, replicas)
-        one.url = "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in one.servers)
+        one.url = "redis+cluster://" + ",".join(f"127.0.0.1:{one.port(server)}" for server in one.servers)
         yield one
 
 
@@ -238,17 +260,20 @@ def cluster(
 class Set(Topology):
     """A primary and its replicas."""
 
+    announce = "--replica-announce-port"
+
     def __init__(
-        self, stack: ExitStack, path: str, login: dict[str, str], replicas: int, options: tuple[str, ...]
-    ) -> None:
-        super().__init__(stack, path, login)
+        self, stack: ExitStack, path: str, login: dict[str, str], replicas: int, options: tuple[str, ...],
+        proxied: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(stack, path, login, proxied)
         options = (*_REPLICATION, *options)
         if login:
             options = (*options, "--requirepass", login["password"], "--masterauth", login["password"])
         self.servers = [self.add(*options)]
-        self.servers += [self.add(*options, "--replicaof", *_place(self.servers[0])) for _ in range(replicas)]
+        self.servers += [self.add(*options, "--replicaof", *self.place(self.servers[0])) for _ in range(replicas)]
         for server in self.servers[1:]:
-            server.options = options  # what it is a replica of changes
+            server.options = server.options[:-3]  # what it is a replica of changes
         until(lambda: len(self.replicas(self.servers[0])) == len(self.servers) - 1)
         self._wait_for_copies(self.servers[0])
 
@@ -262,13 +287,9 @@ class Set(Topology):
         self._reconnect()
         for one in self.servers:
             if one.process.poll() is not None:
-                one.start(one.port, True, "--replicaof", *_place(primary))
+                one.start(one.port, True, "--replicaof", *self.place(primary))
         until(self._is_whole, MEND_SECONDS)
         self._wait_for_copies(self.promoted(""))
-
-
-def _place(server: Server) -> tuple[str, str]:
-    return "127.0.0.1", str(server.port)
 
 
 class SentinelSet(Set):
@@ -279,7 +300,7 @@ class SentinelSet(Set):
     def watch(self, number: int, patience: int, password: str | None) -> None:
         """Start the sentinels, and wait until each knows the replicas and the others."""
         lines = [
-            f"sentinel monitor {self.SERVICE} 127.0.0.1 {self.servers[0].port} {number // 2 + 1}",
+            f"sentinel monitor {self.SERVICE} {' '.join(self.place(self.servers[0]))} {number // 2 + 1}",
             f"sentinel down-after-milliseconds {self.SERVICE} {patience}",
             f"sentinel failover-timeout {self.SERVICE} 3000",
             f"sentinel parallel-syncs {self.SERVICE} {len(self.servers)}",
@@ -312,7 +333,7 @@ class SentinelSet(Set):
     def primary(self, namespace: str) -> Server | None:
         ports = {self._told(one).get("port") for one in self.sentinels}
         for one in self.alive():
-            if ports == {one.port} and self.info(one).get("role") == "master":
+            if ports == {self.port(one)} and self.info(one).get("role") == "master":
                 return one
         return None
 
@@ -328,13 +349,13 @@ class SentinelSet(Set):
 @contextmanager
 def sentinels(
     path: str, replicas: int = 2, watchers: int = 3, *options: str, patience: int = PATIENCE,
-    password: str | None = None, sentinel_password: str | None = None,
+    password: str | None = None, sentinel_password: str | None = None, proxied: bool = False,
 ) -> Iterator[SentinelSet]:  # fmt: skip
     """Start a primary with replicas, and sentinels that replace a lost primary. With `HASTE` they take 2 s."""
     with ExitStack() as stack:
-        one = SentinelSet(stack, path, {} if password is None else {"password": password}, replicas, options)
+        one = SentinelSet(stack, path, {} if password is None else {"password": password}, replicas, options, proxied)
         one.watch(watchers, patience, sentinel_password)
-        addresses = ",".join(f"127.0.0.1:{server.port}" for server in one.sentinels)
+        addresses = ",".join(f"127.0.0.1:{one.port(server)}" for server in one.sentinels)
         one.url = f"redis+sentinel://{addresses}/{one.SERVICE}/0"
         yield one
 
@@ -365,7 +386,7 @@ class Pair(Set):
         for one in copies:
             if one is not new:
                 with self.client(one) as client:
-                    client.replicaof(*_place(new))
+                    client.replicaof(*self.place(new))
         self.proxy.lead_to(new.url)
         self.kills += 1
         return primary
