@@ -21,7 +21,7 @@ import redis_topologies
 from conftest import REDIS
 from redis_proxy import RedisProxy
 from redis_servers import until
-from redis_topologies import Topology
+from redis_topologies import HASTE, Topology
 from stress import only
 from test_redis_read_cache import Other, warm
 
@@ -162,8 +162,10 @@ def test_no_answer_is_too_old_and_no_manager_contradicts_itself(
         loads = pool.submit(read, stop, ask)
         waits = pool.submit(read, stop, lambda known: state.backend.wait(known, 0.4))
         writes = pool.submit(write, stop, writer, chance)
-        disturb(proxies, LINKS[link], fault, stop)
-        stop.set()
+        try:
+            disturb(proxies, LINKS[link], fault, stop)
+        finally:
+            stop.set()
     age = check(loads.result() + waits.result(), writes.result(), bound)
     assert state.load("k", fresh=True) == state.revision == len(writes.result())
 
@@ -174,3 +176,37 @@ def test_no_answer_is_too_old_and_no_manager_contradicts_itself(
         assert max(one.returned - one.asked for one in loads.result()) > FELT_SECONDS
     elif bound:
         assert age > 0
+
+
+@pytest.mark.stress
+def test_no_answer_is_too_old_when_a_primary_that_nobody_reaches_is_replaced(manage: Any) -> None:
+    """The former primary goes on, and is reached again before the sentinels make it a replica."""
+    with redis_topologies.sentinels(SERVER, 1, 3, patience=HASTE, proxied=True) as servers:
+        url = f"{servers.url}?socket_timeout={REPLY_SECONDS}"
+        readers = [manage(url, "main", consistency=one, max_stale=MAX_STALE_SECONDS) for one in ("strict", "cached")]
+        writer = manage(url, "main")
+        Other(writer)
+        assert writer.save("k", 1) == 1
+        for state in readers:
+            assert state.load("k") == 1
+        former = servers.promoted("main")
+        [proxy] = [one for one in servers.proxies if one.target_port == former.port]
+        stop = threading.Event()
+        with ThreadPoolExecutor() as pool:
+            loads = [pool.submit(read, stop, lambda _, state=state: state.load("k")) for state in readers]
+            writes = pool.submit(write, stop, writer, random.Random(1))
+            try:
+                stop.wait(CALM_SECONDS)
+                proxy.plain.frozen = proxy.announcements.frozen = True
+                servers._wait_for_copies(former)
+                proxy.servers.frozen = True
+                until(lambda: servers.primary("main") not in (None, former))
+                stop.wait(0.5)
+                proxy.plain.frozen = proxy.announcements.frozen = proxy.servers.frozen = False
+                stop.wait(1.0)
+                assert servers.info(former)["role"] == "master"
+            finally:
+                stop.set()
+        for seen, bound in zip(loads, (0.0, MAX_STALE_SECONDS), strict=True):
+            check(seen.result(), writes.result(), bound)
+        assert [state.load("k", fresh=True) for state in readers] == [len(writes.result())] * 2
