@@ -40,6 +40,7 @@ FAULT_SECONDS = (0.15, 0.5)  # a frozen reply still comes, or is given up
 CALM_SECONDS = 0.2
 PAUSES = (0.0, 0.01, 0.05, 0.2)  # of the writer, in seconds; in the longest, loads come from memory
 FELT_SECONDS = 2 * DELAYS["plain"]  # of a call at least, while the network is not only cut
+FOLLOW_SECONDS = 2.0  # from the failover until a manager, on a busy machine, asks the sentinels and the new primary
 LINKS = {"plain": ["plain"], "announcements": ["announcements"], "both": ["plain", "announcements"]}
 CASES = [
     (topology, reads, link, fault)
@@ -210,3 +211,30 @@ def test_no_answer_is_too_old_when_a_primary_that_nobody_reaches_is_replaced(man
         for seen, bound in zip(loads, (0.0, MAX_STALE_SECONDS), strict=True):
             check(seen.result(), writes.result(), bound)
         assert [state.load("k", fresh=True) for state in readers] == [len(writes.result())] * 2
+
+
+@pytest.mark.stress
+def test_a_primary_that_its_sentinels_do_not_reach_is_left_by_those_who_do(manage: Any) -> None:
+    """It goes on to answer. Without a question to the sentinels its clients would stay as long as it is cut off."""
+    with redis_topologies.sentinels(SERVER, 1, 3, patience=HASTE, proxied=True) as servers:
+        readers = [manage(servers.url, "main", consistency=one) for one in ("strict", "cached")]
+        assert readers[0].save("k", 1) == 1
+        former = servers.promoted("main")
+        [proxy] = [one for one in servers.proxies if one.target_port == former.port]
+        stop = threading.Event()
+        servers._wait_for_copies(former)
+        with ThreadPoolExecutor() as pool:
+            loads = [pool.submit(read, stop, lambda _, state=state: state.load("k")) for state in readers]
+            try:
+                proxy.servers.frozen = True
+                until(lambda: servers.primary("main") not in (None, former))
+                writer = manage(servers.url, "main")
+                Other(writer)
+                assert writer.save("k", 2) == 2
+                saved = [0.0, time.monotonic()]
+                stop.wait(FOLLOW_SECONDS + CALM_SECONDS)
+            finally:
+                stop.set()
+        for seen in loads:
+            check(seen.result(), saved, FOLLOW_SECONDS)
+            assert seen.result()[-1].revision == 2

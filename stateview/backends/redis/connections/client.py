@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +16,8 @@ from redis.retry import Retry
 
 from .errors import is_unsupported
 from .url import RedisURL, parse
+
+SENTINEL_SECONDS = 0.5  # between two questions to the sentinels who the primary is
 
 
 class NoConnection(redis.ConnectionError):
@@ -100,7 +104,8 @@ class Session:
             self._connection = None
 
     def _take_connection(self, pool: Any) -> Any:
-        if self._connection is not None and (pool is not self._pool or self._is_stale()):
+        held = self._connection
+        if held is not None and (pool is not self._pool or has_moved(pool, held) or self._is_stale()):
             self.release()
         connection, self._connection = self._connection, None
         if connection is None:
@@ -116,6 +121,39 @@ class Session:
             return bool(self._connection.can_read(timeout=0))
         except (RedisError, OSError):
             return True
+
+
+class SentinelCheck:
+    """Asks the sentinels now and then who the primary is, beside the calls.
+
+    A primary that its sentinels have replaced, since they do not reach it, goes on to answer those who do.
+    """
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def start(self, pool: Any) -> None:
+        """Ask in a thread of its own, if that is due: silent sentinels would hold up a call for seconds."""
+        if time.monotonic() >= self._due:
+            self._due = float("inf")  # until the thread ends
+            try:
+                threading.Thread(target=self._ask, args=(pool,), name="stateview-sentinels", daemon=True).start()
+            except RuntimeError:  # no more threads, or the interpreter ends
+                self._due = time.monotonic() + SENTINEL_SECONDS
+
+    def _ask(self, pool: Any) -> None:
+        try:
+            pool.get_master_address()  # the pool notes it, and `has_moved` compares
+        except (RedisError, OSError, ValueError, AttributeError):
+            pass  # no sentinel names another primary, so the connections stay
+        finally:
+            self._due = time.monotonic() + SENTINEL_SECONDS
+
+
+def has_moved(pool: Any, connection: Any) -> bool:
+    """Return whether the sentinels have named another primary than the one that a connection leads to."""
+    primary = getattr(pool, "master_address", None)
+    return primary is not None and tuple(primary) != (connection.host, connection.port)
 
 
 @contextmanager

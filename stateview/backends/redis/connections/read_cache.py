@@ -20,6 +20,7 @@ from ....model import ABSENT
 from ...protocol import Version
 from ...reentry import is_owned
 from .answers import Answer
+from .client import has_moved
 
 CONNECT_SECONDS = 0.5  # of each step of opening the connection
 SILENT_SECONDS = 2.0  # after a commit that was not announced, when the connection is opened again
@@ -241,7 +242,7 @@ class InvalidationCache:
                 connection.read_response(push_request=True)
                 self._clear()
                 self._announced, self._missed = True, 0.0
-            if (self._missed and time.monotonic() - self._missed > SILENT_SECONDS) or self._has_moved(connection):
+            if (self._missed and time.monotonic() - self._missed > SILENT_SECONDS) or has_moved(self._pool, connection):
                 self._disconnect()
                 return False
         except BaseException as error:  # also that of a signal handler: a part of a reply may still come
@@ -253,8 +254,3 @@ class InvalidationCache:
             if self._connection is not connection:  # a call in the middle of this one has closed the cache
                 connection.disconnect()
         return self._connection is connection
-
-    def _has_moved(self, connection: Any) -> bool:
-        """Return whether the sentinels have sent the other connections to another server since."""
-        primary = getattr(self._pool, "master_address", None)
-        return primary is not None and tuple(primary) != (connection.host, connection.port)

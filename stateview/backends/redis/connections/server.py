@@ -32,7 +32,7 @@ from ...fork import watch_fork
 from ...retries import Backoff
 from ..scripts.common import NAMES, UNCHECKED, WHOLE, framed
 from .answers import Answer, Answers
-from .client import NoConnection, Session, encode_bulk, open_client, pool_of
+from .client import NoConnection, SentinelCheck, Session, encode_bulk, open_client, pool_of
 from .errors import (
     error_code,
     is_transient,
@@ -76,6 +76,7 @@ class _Link:
         self.client: Any = None
         self.tracking: InvalidationCache | None = None
         self.answers = Answers()
+        self.sentinels = SentinelCheck()
 
 
 class Server(ABC):
@@ -102,6 +103,7 @@ class Server(ABC):
         self.read_only = read_only
         self.keep = history
         self.timeout = TIMEOUT_SECONDS if timeout is None else timeout
+        self._has_sentinels = address.startswith("redis+sentinel:")
         is_single = not address.startswith(("redis+cluster:", "redis+sentinel:"))
         self._first_timeout = FIRST_CONTACT_SECONDS if timeout is None and is_single else self.timeout
         self._address = address
@@ -147,6 +149,7 @@ class Server(ABC):
         self._mutex, self._contact_mutex, self._locked_for_fork = threading.RLock(), threading.RLock(), []
         self._link.client = None
         self._link.tracking = None
+        self._link.sentinels = SentinelCheck()
         self._sessions = []
 
     # --- calls -------------------------------------------------------------------------------------------------
@@ -205,6 +208,8 @@ class Server(ABC):
             client: Any = None
             try:
                 client = self._connect()
+                if self._has_sentinels:
+                    self._link.sentinels.start(client.connection_pool)
                 result = act(client)
                 self._answered = True
                 self._wrote = self._wrote or commit
