@@ -124,13 +124,13 @@ class Session:
 
 
 class SentinelCheck:
-    """Asks the sentinels now and then who the primary is, beside the calls.
+    """Asks a sentinel now and then who the primary is, beside the calls.
 
     A primary that its sentinels have replaced, since they do not reach it, goes on to answer those who do.
     """
 
     def __init__(self) -> None:
-        self._due = 0.0
+        self._due = time.monotonic() + SENTINEL_SECONDS  # the first connection asks too
 
     def start(self, pool: Any) -> None:
         """Ask in a thread of its own, if that is due: silent sentinels would hold up a call for seconds."""
