@@ -437,6 +437,8 @@ class Dashboard(App[None]):
         message = "\n".join(escape_control_characters(line) for line in text[:2000].split("\n"))
         for earlier in [notice for notice in self._notifications if notice.message == message]:
             self._unnotify(earlier, refresh=False)
+            # Textual would remove the text of the notice, and leave an empty line where it stood.
+            self.screen.query("ToastHolder").filter(f"#--textual-toast-{earlier.identity}").remove()
         seconds = seconds or (8 if wrong else 5)
         self.notify(message, severity="error" if wrong else "information", markup=False, timeout=seconds)
 

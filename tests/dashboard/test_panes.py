@@ -122,8 +122,9 @@ def test_notices_make_the_panes_shrink_and_cover_nothing(folder: Path, size: tup
         panes, height = main(pilot).panes, size[1]
         await shown(pilot, "2 Keys", "/ Filter")
         await until(pilot, lambda: panes.region.bottom == height - 1)
-        await pilot.press("5")
-        await shown(pilot, "this namespace has no run")
+        for _ in range(3):  # the same notice again takes no more room
+            await pilot.press("5")
+            await shown(pilot, "this namespace has no run")
         await until(pilot, lambda: panes.region.bottom == height - 2)
         assert "this namespace has no run" in lines(board(pilot))[height - 2]
         assert "╯" in lines(board(pilot))[height - 3] and "? Help" in lines(board(pilot))[height - 1]

@@ -297,6 +297,21 @@ def test_one_leaf_is_edited_and_undone(url: str) -> None:
     do(url, flow, 3)
 
 
+def test_a_leaf_that_another_process_has_written_is_shown_before_it_is_replaced(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("enter", "e")
+        await shown(keys.pilot, "job#/user", "enter saves this place alone")
+        await keys.type("ana")
+        write(url, "work", job={"user": "bob", "limits": 1})
+        await keys.press("enter")
+        await shown(keys.pilot, "ana", 'another process has written "bob"', "enter replaces it")
+        assert state_of(url)["job"] == {"user": "bob", "limits": 1}
+        await keys.press("enter")
+        await until(keys.pilot, lambda: state_of(url)["job"] == {"user": "ana", "limits": 1})
+
+    do(url, flow, 4)
+
+
 def test_one_commit_in_the_middle_is_taken_back(url: str) -> None:
     async def flow(keys: Keys) -> None:
         await keys.pilot.press("4", "slash", *"raise the", "enter")

@@ -68,7 +68,7 @@ def read_facts(open: Callable[[], StateManager]) -> NamespaceFacts:
             head = manager.head()
             if not head.lineage:
                 return NamespaceFacts(problem="gone", message=f"namespace {manager.namespace!r} was dropped")
-            facts = facts._replace(keys=head.count, committed=head.time)
+            facts = facts._replace(keys=head.count, committed=head.time or None)
             usage, marks = manager.backend.disk_usage(), manager.backend.marks()
             facts = facts._replace(size=None if usage is None else usage.total, checkpoint=marks[-1] if marks else None)
             facts = facts._replace(run=newest_run(manager))

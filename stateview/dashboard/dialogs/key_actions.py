@@ -17,11 +17,12 @@ from ...arguments import KeyName
 from ...backends.protocol import Version
 from ...cli.results import Result, plural
 from ...cli.values import parse_seconds, type_name
-from ...errors import StateException
+from ...errors import Conflict, StateException
 from ...model import check_key, now
+from ...states.values.patches import get_place
 from ..actions.value_edit import refusal, validate
 from ..data.background import Stop
-from ..display.redaction import is_redacted
+from ..display.redaction import is_redacted, without_masked
 from ..display.text import format_duration, one_line
 from ..widgets.line_input import LineInput
 from .confirm import Confirm
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..data.values.json_copy import CopyOptions
     from ..widgets.value.json_view import JsonView
 
+_SHOWN_CHARACTERS = 40  # of what another process has written to a place
 MAX_NAMED_KEYS = 8  # in the question before a delete
 DEBOUNCE_SECONDS = 0.15  # a search begins this long after the last key press
 
@@ -159,14 +161,17 @@ def rename(app: Dashboard, key: str) -> None:
     _with_version(app, "rename", key, ask)
 
 
-def edit_leaf(app: Dashboard, key: str, pointer: str, before: str) -> None:
+def edit_leaf(app: Dashboard, key: str, pointer: str, before: str, typed: str | None = None) -> None:
     """Ask for another value of one place, and write that place alone, unless it has changed since.
+
+    If it has, show both values, and ask again.
 
     Args:
         app: the app.
         key: the key.
         pointer: the JSON Pointer of the place.
         before: its value as JSON.
+        typed: what was typed before another process wrote the value `before`. None: nobody did.
 
     """
     if reason := refusal(app, key):
@@ -186,12 +191,22 @@ def edit_leaf(app: Dashboard, key: str, pointer: str, before: str) -> None:
 
     def hint(text: str) -> str:
         kind = "a string, since it is no other JSON" if validate(text).data is None else type_name(value(text))
+        if typed is not None:
+            theirs = codec.encode(without_masked(codec.decode(before.encode()), app.redact)).decode()
+            return f"{kind} · another process has written {one_line(theirs, _SHOWN_CHARACTERS)} · enter replaces it"
         return f"{kind} · enter saves this place alone · esc cancels"
 
     def check(text: str) -> str | None:
         return "type a value: JSON, or text for a string" if not text else None
 
-    _ask(app, f"{one_line(key, 30)}#{one_line(pointer, 40)}", before, check, words, hint, select=True)
+    def changed(text: str) -> None:
+        def look(_stop: object) -> str:
+            return codec.encode(get_place(app.manager.load(key, fresh=True), pointer, key)).decode()
+
+        app.request("edit", look, lambda theirs: edit_leaf(app, key, pointer, theirs, text))
+
+    title = f"{one_line(key, 30)}#{one_line(pointer, 40)}"
+    _ask(app, title, before if typed is None else typed, check, words, hint, select=True, changed=changed)
 
 
 key_error = validator(check_key)  # returns why a text is no valid key, or None
@@ -200,16 +215,23 @@ key_error = validator(check_key)  # returns why a text is no valid key, or None
 def _ask(
     app: Dashboard, title: str, initial: str, check: Callable[[str], str | None],
     words: Callable[[str], list[str]], hint: str | Callable[[str], str] = DEFAULT_HINT, *, select: bool = False,
+    changed: Callable[[str], None] | None = None,
 ) -> None:  # fmt: skip
-    """Ask for a line, and run the command that `words` makes of the line. After an error, ask again."""
+    """Ask for a line, and run the command that `words` makes of the line. After an error, ask again.
+
+    `changed` is called instead with the line, if the value was changed since it was read.
+    """
 
     def run(text: str | None) -> None:
         if text is None:
             return
 
         def failed(error: Exception) -> None:
+            if isinstance(error, Conflict) and changed is not None:
+                changed(text)
+                return
             app.show_error(error, act=True)
-            _ask(app, title, text, check, words, hint, select=select)
+            _ask(app, title, text, check, words, hint, select=select, changed=changed)
 
         def succeeded(result: Result) -> None:
             _notify_result(app, result)

@@ -129,10 +129,11 @@ class HelpScreen(TextScreen):
 
 def _way_lines(aim: str, keys: str, width: int) -> list[str]:
     """Return the lines of a way: what a user wants to do, and beside it or below it the keys."""
+    beside = width >= 2 * _AIM_COLUMNS and len(aim) < _AIM_COLUMNS
     columns = _AIM_COLUMNS if width >= 2 * _AIM_COLUMNS else 2
     first, *more = wrap(keys, max(20, width - columns - 4))
     lines = [f"{'':{columns + 2}}{line}" for line in (first, *more)]
-    if columns == _AIM_COLUMNS:
+    if beside:
         lines[0] = f"  {aim:<{columns}}{first}"
         return lines
     return [f"  {aim}", *lines]
