@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from textual import constants, events
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.reactive import Reactive
 from textual.screen import ModalScreen
 
 from ..backends import mask
@@ -60,6 +61,7 @@ class Dashboard(App[None]):
 
     TITLE = "stateview"
     CSS_PATH = "app.tcss"
+    theme = Reactive(themes.DEFAULT)  # setting it later would parse all styles again
     ENABLE_COMMAND_PALETTE = False  # the command prompt takes its place
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-medium"), (120, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]  # noqa: RUF012
