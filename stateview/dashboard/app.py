@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from ..backends import mask
 from ..cli.context import Context
 from ..cli.render import escape_control_characters
+from ..cli.results import plural
 from ..errors import BackendError, BackendUnavailable, StateException
 from ..manager import StateManager
 from .actions.runner import ActionRunner
@@ -33,6 +34,7 @@ from .input.key_queue import KeyHandled, KeyQueue
 if TYPE_CHECKING:
     from textual.driver import Driver
 
+    from ..backends.protocol import Head
     from .data.key_source import Prefetch
     from .screens.main import MainScreen
 
@@ -328,13 +330,19 @@ class Dashboard(App[None]):
         if change.lost:
             self.notify_user(change.lost, wrong=True, seconds=60)
         elif before.revision and (before.lineage != head.lineage or head.revision < before.revision):
-            self.notify_user(
-                f"{self.manager.namespace} went back from r{before.revision:,} with {before.count:,} keys"
-                f" to r{head.revision:,}: it was dropped, or the server lost its data",
-                wrong=True, seconds=60,
-            )  # fmt: skip
+            self.notify_user(self._replaced_text(before, head), wrong=True, seconds=60)
         for screen in self.dashboard_screens:
             screen.namespace_changed(head, change.changed)
+
+    def _replaced_text(self, before: Head, head: Head) -> str:
+        """Say that the namespace is no longer the one that was shown."""
+        name, had = self.manager.namespace, f"r{before.revision:,} with {plural(before.count, 'key')}"
+        has = f"r{head.revision:,} with {plural(head.count, 'key')}"
+        if not head.lineage:
+            return f"{name} is gone, it had {had}: it was dropped, or its store {self.manager.url} was moved"
+        if head.lineage != before.lineage:
+            return f"another namespace is {name} now, {has} instead of {had}: it was dropped, or its store was replaced"
+        return f"{name} went back from {had} to {has}: the server lost its data, or an older copy took its place"
 
     def _set_lost(self, lost: ConnectionLost | None) -> None:
         returned = self.lost is not None and lost is None

@@ -167,7 +167,7 @@ def test_a_namespace_that_is_not_what_it_was_is_told(url: str) -> None:
         await read(pilot)
         with StateManager(url, "work") as state:
             state.backend.drop()
-        await shown(pilot, "work went back from r4 with 3 keys to r0", "or the server lost its data", "NOT CREATED YET")
+        await shown(pilot, "work is gone, it had r4 with 3 keys: it was dropped, or its store", "NOT CREATED YET")
 
     look(StateManager(url, "work"), flow)
 
