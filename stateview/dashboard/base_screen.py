@@ -23,6 +23,7 @@ class DashboardScreen:
     _had_secrets = False
     WAYS: ClassVar[tuple[tuple[str, str], ...]] = ()  # for the help: what a user wants to do, and the keys that do it
 
+    MAIN_ACTION: ClassVar[str] = ""  # the action whose key comes first in the line of keys
     _was_shown = False
 
     def on_screen_resume(self, event: ScreenResume) -> None:

@@ -75,6 +75,7 @@ class _PlanScreen(_KeysDiffScreen):
         "side by side."
     )
     WAYS: ClassVar[tuple[tuple[str, str], ...]] = (("read one change after another", "] goes on, [ goes back"),)
+    MAIN_ACTION = "approve"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "approve", "Go ahead", id="restore.apply")]
 
     def __init__(self, screen: FullScreen) -> None:

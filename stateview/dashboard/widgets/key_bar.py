@@ -67,7 +67,8 @@ class KeyBar(Widget):
             if binding.show and description and binding.action not in by_action:
                 display = self.app.get_key_display(binding)
                 by_action[binding.action] = Hint(binding.key, display, description, binding.action, enabled)
-        hints = list(by_action.values())
+        main = screen.MAIN_ACTION if isinstance(screen, DashboardScreen) else ""
+        hints = sorted(by_action.values(), key=lambda hint: hint.action != main)
         if hints != self._hints:
             self._hints = hints
             self.refresh()

@@ -43,6 +43,7 @@ class PreviewScreen(DiffBaseScreen):
         "removed": ("will be DELETED", "DELETED"),
         "added": ("comes back", "back"),
     }
+    MAIN_ACTION = "apply"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "apply", "Apply", id="restore.apply"),
         Binding("Y", "apply_anyway", "Apply in any case", show=False, id="restore.anyway"),
