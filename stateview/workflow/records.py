@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from hashlib import sha256
 from os.path import dirname
 from types import CodeType
 from typing import Any
@@ -135,7 +134,7 @@ def arguments_digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         data = _encoder.encode([args, kwargs])
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         data = _encoder.encode([[_encoded_alone(value) for value in (*args, *kwargs.values())], list(kwargs)])
-    return sha256(data).hexdigest()[:_DIGEST_CHARACTERS]
+    return _sha256(data)
 
 
 def _encoded_alone(value: Any) -> Any:
@@ -184,7 +183,13 @@ def same_code(one: str, two: str) -> bool:
 @lru_cache(1000)
 def _digest_of(code: CodeType) -> str:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return f"{version} {sha256(repr(_shape(code)).encode()).hexdigest()[:_DIGEST_CHARACTERS]}"
+    return f"{version} {_sha256(repr(_shape(code)).encode())}"
+
+
+def _sha256(data: bytes) -> str:
+    from hashlib import sha256  # loads OpenSSL, which a look at runs does not need
+
+    return sha256(data).hexdigest()[:_DIGEST_CHARACTERS]
 
 
 def _shape(part: object) -> object:

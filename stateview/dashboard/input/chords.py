@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from textual import events
 
-from ..widgets.key_hint import KeyHint, KeyHintRow
-
 if TYPE_CHECKING:
     from ..app import Dashboard
+    from ..widgets.key_hint import KeyHint
 
 CANCEL = "escape"
 
@@ -58,7 +57,7 @@ class Chords:
         bindings, is_begun = self._app.screen.active_bindings, bool(self._typed)
         found = bindings.get(typed)
         next_keys = [
-            KeyHintRow(shown_keys(key.removeprefix(f"{typed} ")), one.binding.description, one.enabled)
+            (shown_keys(key.removeprefix(f"{typed} ")), one.binding.description, one.enabled)
             for key, one in bindings.items()
             if key.startswith(f"{typed} ")
         ]
@@ -78,7 +77,7 @@ class Chords:
 
         rows = help_rows(self._app.screen)
         plain = [
-            KeyHintRow(key, row.description, row.enabled)
+            (key, row.description, row.enabled)
             for group in ("Act", "Look", "App")
             for row in rows
             if row.group == group and (key := next((key for key in row.keys if not key[:-1].count("+")), ""))
@@ -86,8 +85,10 @@ class Chords:
         self._opener = self._last
         self._show("keys that work here", plain)
 
-    def _show(self, title: str, rows: Iterable[KeyHintRow]) -> None:
-        self._hint = KeyHint(title, list(rows))
+    def _show(self, title: str, rows: Iterable[tuple[str, str, bool]]) -> None:
+        from ..widgets.key_hint import KeyHint, KeyHintRow
+
+        self._hint = KeyHint(title, [KeyHintRow(*row) for row in rows])
         self._app.screen.mount(self._hint)
 
     def _close(self) -> None:

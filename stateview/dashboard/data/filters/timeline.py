@@ -9,7 +9,6 @@ from ....arguments import KeyName
 from ....backends.names_only import names_only
 from ....backends.protocol import CheckpointRecord
 from ....errors import HistoryPruned
-from ....maintenance.history import keys_of
 from ....manager import StateManager
 from ....model import Commit, is_key
 from ....states.matching.ranking import INSIDE, LETTERS, ranker
@@ -81,6 +80,8 @@ class TimelineFilter(NamedTuple):
         if self.typed[:1] != "=":
             # Scattered letters of a word are in nearly every reason.
             return self._ranks((commit.reason, commit.author), INSIDE)
+        from ....maintenance.history import keys_of
+
         wanted = Filter.parse(self.typed[1:])
         rank, match = ranker(wanted.text), wanted.match()
         try:
