@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..arguments import MAX_INTEGER, check_pattern
-from ..errors import Hint, see
+from ..errors import Hint, run, see
 from .definition import BY_NAME, GLOBALS, Command, Option
 from .exit_codes import UsageError
 
@@ -160,6 +160,10 @@ def _parse_option(
 
         near = get_close_matches(name, options, 1)
         owner = f"'{command.name}' has" if command else "there is"
+        if command is None:
+            for other in BY_NAME.values():
+                if name[2:] in {one.name for one in other.options}:
+                    raise UsageError(f"{owner} no option {name}", run(other.name, name))
         hint = f"Did you mean {near[0]}?" if near else see("help", *([command.name] if command else []))
         raise UsageError(f"{owner} no option {name}", hint)
     if option.kind == "flag":

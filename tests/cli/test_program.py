@@ -137,6 +137,7 @@ def test_broken_json_gets_a_caret(state: StateManager) -> None:
         (["load"], 2, "KEY is missing"),
         (["load", "a", "/b", "c"], 2, "one argument too many"),
         (["load", "k", "--nothing"], 2, "no option --nothing"),
+        (["--theme", "x"], 2, "there is no option --theme. Run 'stateview dashboard --theme'"),
         (["load", "k", "--at"], 2, "needs a value"),
         (["load", "k", "--format", "xml"], 2, "pretty, json"),
         (["save", "k", "1", "--ttl", "0"], 2, "must be more than 0"),

@@ -33,3 +33,8 @@ class UndoQueue:
             self._queue.clear()
         if self._queue:
             self._start()
+        elif well:
+            from ..screens.diff import DiffScreen
+
+            if isinstance(screen := self._app.screen, DiffScreen):
+                screen.reload()  # the user knows of this commit, and wants to see what is left

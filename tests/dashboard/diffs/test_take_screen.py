@@ -54,12 +54,16 @@ def test_marked_keys_are_taken_as_one_commit(manager: StateManager) -> None:
         await until(pilot, lambda: "Taken 3 keys · z undoes it" in pilot.app.told())
         assert pilot.app.screen is not screen
         await until(pilot, lambda: diff.index.keys == ["job"])  # the diff is computed again
+        await pilot.press("z")
+        await until(pilot, lambda: len(diff.index.keys) == 4)  # and after the undo
+        await pilot.press("Z")
+        await until(pilot, lambda: diff.index.keys == ["job"])
 
     run(manager, flow, options={"store": manager.url})
     assert state_of(manager.url) == {"job": HERE["job"], "notes": "theirs", "new": [1]}
     assert state_of(manager.url, "staging") == THERE
     with StateManager(manager.url, "work") as state:
-        assert state.log(1)[0].reason == "restore 3 --from-namespace staging --keys new notes only"
+        assert state.log(3)[2].reason == "restore 3 --from-namespace staging --keys new notes only"
         state.undo()
     assert state_of(manager.url) == HERE
 
