@@ -140,6 +140,11 @@ def candidates(words: list[str], context: Context | None = None) -> list[Candida
     return []
 
 
+def store_of(words: list[str]) -> str:
+    """Return the store that the options of a line name, which `candidates` opens. Empty if they name none."""
+    return str(_parse(words[:-1])[0].get("store", ""))
+
+
 def _act(command: Command | None, before: list[str]) -> tuple[str, ...]:
     """Return the options and arguments that the act in the line takes."""
     acts = command.acts if command is not None else ()

@@ -23,7 +23,7 @@ class Arg(Struct, frozen=True, gc=False):
 
 
 class Option(Struct, frozen=True, gc=False):
-    """A named option. The kind "flag" takes no value. `many` can be given more than once."""
+    """A named option. The kind "flag" takes no value. `many` can be given more than once. `local`: as of a command."""
 
     name: str
     kind: str
@@ -31,6 +31,7 @@ class Option(Struct, frozen=True, gc=False):
     short: str = ""
     many: bool = False
     choices: tuple[str, ...] = ()
+    local: bool = False
 
 
 class Act(Struct, frozen=True, gc=False):
@@ -51,7 +52,9 @@ class Command(Struct, frozen=True, gc=False):
     `refuses` names the global options that could not change what the command does; `excludes` the pairs of options of
     which one would be ignored, each with the options that make both count. No option is ignored in silence. `acts` are
     the words that the first argument can be, for a command that does several things. `explain` says `effect`, what a
-    command without a dry run changes, and `back`, what takes the change back.
+    command without a dry run changes, and `back`, what takes the change back. `local` marks what writes a file or runs
+    a program of its machine, whatever its arguments: a page of `serve` refuses it, as it refuses arguments of the kind
+    "path", each `@FILE`, and stores that it does not list.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Command(Struct, frozen=True, gc=False):
     acts: tuple[Act, ...] = ()
     effect: str = ""
     back: str = ""
+    local: bool = False
 
     @property
     def usage(self) -> str:
@@ -380,6 +384,7 @@ COMMANDS = (
         more="If the edited text is not valid JSON, the editor can be opened again. If another writer has changed the\n"
         "key meanwhile, nothing is written.",
         effect="It opens the value in $EDITOR, and saves what is made of it as one commit, which 'undo' takes back.",
+        local=True,
     ),
     # --- checkpoints and history -------------------------------------------------------------------------------------
     Command(
@@ -665,6 +670,7 @@ COMMANDS = (
         "no password: at a terminal it asks for an environment variable; in a script give ${VARIABLE} in the URL.",
         refuses=_READS,
         effect="It writes stateview.toml in this folder. It changes no state.",
+        local=True,
     ),
     Command(
         "namespaces",
@@ -736,7 +742,7 @@ COMMANDS = (
             Option(
                 "force", "flag", "replace a different namespace in the destination, and keep the replaced one aside"
             ),
-            Option("switch", "flag", "then make the destination the store of this folder's stateview.toml"),
+            Option("switch", "flag", "then make the destination the store of this folder's stateview.toml", local=True),
         ),
         examples=(
             "migrate --from json --to sqlite --switch",
@@ -933,6 +939,7 @@ COMMANDS = (
         excludes=(("key-file", "passphrase"), ("data", "passphrase")),
         acts=_ACTS,
         effect="'new' and 'status' change nothing. The others change how the namespace is encrypted, and no value.",
+        local=True,
     ),
     # --- interfaces --------------------------------------------------------------------------------------------------
     Command(
@@ -949,6 +956,7 @@ COMMANDS = (
         examples=("shell", "shell -f check.sv", "shell -c 'use staging' -c 'assert phase == done'"),
         more="Without -f and -c it reads lines from standard input. It prompts only at a terminal.",
         effect="It opens a prompt, or runs a script. What its lines do, 'explain' tells of each line.",
+        local=True,
     ),
     Command(
         "dashboard",
@@ -965,6 +973,7 @@ COMMANDS = (
         more="At a terminal, 'stateview' alone opens it too. '?' lists its keys. Each action shows its command line.",
         refuses=("format",),
         effect="It opens the dashboard. Whatever writes there asks first, or can be undone with z.",
+        local=True,
     ),
     Command(
         "serve",
@@ -985,6 +994,7 @@ COMMANDS = (
         "trust. A page shows no secrets, such as passwords, without --write.",
         refuses=("format",),
         effect="It serves the dashboard. Its page changes something only with --write.",
+        local=True,
     ),
     # --- help --------------------------------------------------------------------------------------------------------
     Command(
@@ -1017,6 +1027,7 @@ COMMANDS = (
         examples=("demo",),
         refuses=("store", "namespace", "read-only", *_READS),
         effect="It makes a folder with a store of its own. It changes no other state.",
+        local=True,
     ),
     Command(
         "completion",
@@ -1035,6 +1046,7 @@ COMMANDS = (
         "print the candidates for the last word of a line",
         (Arg("words", "raw", "the words so far", False, True),),
         hidden=True,
+        local=True,
     ),
     # --- only in the shell -------------------------------------------------------------------------------------------
     Command(
@@ -1114,6 +1126,7 @@ COMMANDS = (
         (Arg("file", "path", "the file"),),
         examples=("source check.sv",),
         shell=True,
+        local=True,
     ),
     Command(
         "exit", SHELL, "shell.commands:leave", "leave the shell", aliases=("quit",), examples=("exit",), shell=True

@@ -179,6 +179,10 @@ class Dashboard(App[None]):
         """Tell the `KeyQueue` that a key has passed all widgets."""
         self._typeahead.handled(event)
 
+    def on_delivery_failed(self, event: events.DeliveryFailed) -> None:
+        """Show why a browser gets no file."""
+        self.notify_user(str(event.exception), wrong=True)
+
     # --- the namespace and the state on the screen -------------------------------------------------------------
 
     @property
@@ -190,6 +194,11 @@ class Dashboard(App[None]):
     def read_only(self) -> bool:
         """Whether the manager refuses every write."""
         return self.manager.read_only
+
+    @property
+    def page_stores(self) -> list[str] | None:
+        """The stores that a page may open, by name or URL. None in a terminal, where the user may open any."""
+        return [store for store, _ in self.stores] if self.is_web else None
 
     @property
     def ref(self) -> str | None:
@@ -234,7 +243,16 @@ class Dashboard(App[None]):
         self.reader.submit(self, what, act, lambda data: answer(lambda: then(data)), fail)
 
     def open(self, store: str | None, namespace: str | None, read_only: bool = True) -> StateManager:
-        """Open another store or namespace with the same options; None is the present one."""
+        """Open another store or namespace with the same options; None is the present one.
+
+        Raises:
+            UsageError: the dashboard is in a browser, and the store is none of `stores`.
+
+        """
+        if store and self.page_stores is not None:
+            from .actions.page_access import check_store
+
+            check_store(store, self.page_stores)
         return Context(self.options).open(store or self.store, namespace, read_only, TIMEOUT_SECONDS)
 
     def switch_to(self, store: str | None, namespace: str | None) -> None:

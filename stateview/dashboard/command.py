@@ -58,7 +58,7 @@ def start(context: Context, args: dict[str, Any]) -> ActionResult:
     app = Dashboard(
         manager, options, at, store=store, stores=_stores(store, manager, config), redact=patterns_of(config),
         prefetch=prefetch, theme=theme_of(args.get("theme"), config), keys=keymap_of(config),
-        memory=Memory(remembered_path()), opened=opened,
+        memory=Memory("" if "TEXTUAL_DRIVER" in os.environ else remembered_path()), opened=opened,
     )  # fmt: skip
     app.run()
     return ActionResult(code=app.return_code or 0)

@@ -753,9 +753,9 @@ def test_in_a_browser_nothing_of_the_server_is_reached(url: str, line: str, fold
 
 
 def test_a_string_that_begins_with_an_at_is_a_string_in_a_browser_too() -> None:
-    assert parse_line("save k --string @name", True).arguments["value"] == "@name"
+    assert parse_line("save k --string @name", []).arguments["value"] == "@name"
     with pytest.raises(UsageError):
-        parse_line("save k @name", True)
+        parse_line("save k @name", [])
 
 
 def test_a_value_that_is_redacted_is_saved_and_not_told(url: str) -> None:

@@ -19,9 +19,7 @@ from ..results import ActionResult, DiffResult, Explanation, Record, Result, plu
 
 def explain(context: Context, args: dict[str, Any]) -> Explanation:
     """`explain LINE…`."""
-    words = args.get("line", [])
-    if len(words) == 1 and " " in words[0].strip():
-        words = read_line(words[0]).texts
+    words = words_of(args.get("line", []))
     if not words:
         raise UsageError(
             "explain: LINE is missing", "Give a command with its arguments: explain restore after_planning"
@@ -43,6 +41,11 @@ def explain(context: Context, args: dict[str, Any]) -> Explanation:
         data |= {"namespace": trial.manager.namespace, "store": trial.manager.url}
         lines.append(("where", f"namespace {trial.manager.namespace} of {trial.manager.url}"))
     return _with_effect(trial, command, parsed, data, lines)
+
+
+def words_of(line: list[str]) -> list[str]:
+    """Return the words of the line that `explain` got, which may have been given as one word."""
+    return read_line(line[0]).texts if len(line) == 1 and " " in line[0].strip() else line
 
 
 def _has_target(command: Command) -> bool:

@@ -7,18 +7,19 @@ import signal
 import subprocess
 import threading
 from codecs import getincrementaldecoder
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ...cli.completion import candidates
+from ...cli.completion import candidates, store_of
 from ...cli.context import Context
 from ...cli.definition import COMMANDS, GROUPS, Command
 from ...cli.exit_codes import UsageError
 from ...cli.line_parser import ParsedLine, quote, read_line
-from ...cli.parser import find, parse
+from ...cli.parser import find, options_of, parse
 from ...errors import BackendError
 from .jobs import Job
+from .page_access import check_command, check_store, on_server
 
 TERMINAL = ("edit", "shell")  # commands that run in the terminal, while the dashboard is suspended
 _SHELL = "transactions are for the shell; here each action is its own commit"
@@ -58,12 +59,12 @@ class ParsedCommand(NamedTuple):
     options: dict[str, Any]
 
 
-def parse_line(text: str, web: bool) -> ParsedCommand:
+def parse_line(text: str, stores: Collection[str] | None = None) -> ParsedCommand:
     """Parse a line.
 
     Args:
         text: the line.
-        web: whether a browser shows the dashboard.
+        stores: in a browser, the stores that the page may open. None in a terminal.
 
     Raises:
         UsageError: the line is malformed, or the command is not available here. The hint names an alternative.
@@ -71,8 +72,8 @@ def parse_line(text: str, web: bool) -> ParsedCommand:
     """
     line = read_line(text)
     for part, name in ((line.pipe, "a pipe"), (line.bang, "a system command"), (line.file, "a file")):
-        if part and web:
-            raise UsageError(f"{name} is refused in a browser: it would be on the server", "Use a terminal there")
+        if part and stores is not None:
+            raise on_server(name)
     if line.bang:
         return ParsedCommand(text, line, None, {}, {})
     if not line.words:
@@ -83,10 +84,12 @@ def parse_line(text: str, web: bool) -> ParsedCommand:
     command = parsed.command
     if "help" in parsed.globals or command is None:
         return ParsedCommand(text, line, find("help"), {"command": command.name} if command else {}, {})
-    reason = refusal(command, web)
+    reason = refusal(command, stores is not None)
     if reason:
         raise UsageError(f"{command.name} is not available here: {reason}")
-    _check_files(command, parsed.arguments, web)
+    _check_input(command, parsed.arguments)
+    if stores is not None:
+        check_command(command, parsed.arguments, parsed.globals, stores)
     return ParsedCommand(text, line, command, parsed.arguments, parsed.globals)
 
 
@@ -101,22 +104,15 @@ def refusal(command: Command, web: bool) -> str:
     """Return why a command cannot be run here. Empty if it can."""
     if command.name in TERMINAL and web:
         return "it needs a terminal, not a browser"
-    return _REFUSED.get(command.name, "")
+    return _REFUSED.get(command.name) or ("it would be on the server" if web and command.local else "")
 
 
-def _check_files(command: Command, arguments: dict[str, Any], web: bool) -> None:
-    """Refuse `-` as a value, because the dashboard reads standard input. In a browser also refuse `@FILE`."""
-    if arguments.get("string") and arguments.get("value") != "-":
-        return
-    kinds = [(arg.name, arg.kind) for arg in command.args] + [(option.name, option.kind) for option in command.options]
-    for name, kind in kinds:
-        value = arguments.get(name.replace("-", "_"))
-        if kind != "value" or not isinstance(value, str):
-            continue
-        if value == "-":
+def _check_input(command: Command, arguments: dict[str, Any]) -> None:
+    """Refuse `-` for standard input, because the dashboard reads that."""
+    for option in options_of(command).values():
+        reads = option.kind == "value" or command.name == "import"
+        if reads and arguments.get(option.name.replace("-", "_")) == "-":
             raise UsageError("the dashboard itself reads standard input", "Give the value, or @FILE")
-        if web and value.startswith("@") and len(value) > 1:
-            raise UsageError(f"{value[:60]} is refused in a browser: it would be on the server", "Give the value")
 
 
 # --- completion ------------------------------------------------------------------------------------------------------
@@ -131,13 +127,16 @@ class Candidate(NamedTuple):
     heading: str = ""
 
 
-def argument_candidates(words: list[str], context: Context, patterns: tuple[str, ...] = ()) -> list[Candidate]:
+def argument_candidates(
+    words: list[str], context: Context, patterns: tuple[str, ...] = (), stores: Collection[str] | None = None
+) -> list[Candidate]:
     """Return the completions of the last word of a line, which is an argument. Reads the store, so call it on a thread.
 
     Args:
         words: the words of the line.
         context: the context of the command.
         patterns: the masked names: a candidate for a place in a value shows what is there.
+        stores: as for `parse_line`.
 
     Raises:
         StateException, OSError: the store cannot be read.
@@ -149,6 +148,8 @@ def argument_candidates(words: list[str], context: Context, patterns: tuple[str,
         return [Candidate(name, name, "") for name in names() if name.startswith(words[-1])]
     from ..display.result_redaction import redacted_help
 
+    if stores is not None and (store := store_of(words)):
+        check_store(store, stores)
     return [
         Candidate(quote(text), text, redacted_help(words[1:-1], text, help, patterns))
         for text, help in candidates(words, context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 from ... import codec
 from ...errors import StateException
@@ -39,24 +39,35 @@ def write_patch(
     try:
         handle, temporary = tempfile.mkstemp(prefix=".patch-", dir=os.path.dirname(path))
         with os.fdopen(handle, "wb") as file:
-            count = 0
-            file.write(b"[")
-            first = True
-            for change in sides.changes(progress) if keys is None else sides.among(keys, progress):
-                count += 1
-                for operation in change.as_json_patch():
-                    file.write(b"\n" if first else b",\n")
-                    file.write(_encode(operation))
-                    first = False
-            file.write(b"\n]\n")
-        if progress.stopped():
-            raise StateException("writing the patch was stopped; no file was written")
+            count = write_operations(file, sides, keys, progress)
         os.replace(temporary, path)
     except BaseException:
         for leftover in (temporary, "" if overwrite else path):
             if leftover and os.path.exists(leftover):
                 os.unlink(leftover)
         raise
+    return count
+
+
+def write_operations(file: IO[bytes], sides: DiffSides, keys: Sequence[str] | None, progress: DiffProgress) -> int:
+    """Write the operations into an open file, and return the number of changed keys. Arguments as of `write_patch`.
+
+    Raises:
+        StateException: the export was stopped. The file is incomplete.
+
+    """
+    count = 0
+    file.write(b"[")
+    first = True
+    for change in sides.changes(progress) if keys is None else sides.among(keys, progress):
+        count += 1
+        for operation in change.as_json_patch():
+            file.write(b"\n" if first else b",\n")
+            file.write(_encode(operation))
+            first = False
+    file.write(b"\n]\n")
+    if progress.stopped():
+        raise StateException("writing the patch was stopped; no file was written")
     return count
 
 

@@ -159,7 +159,7 @@ def choose_namespace(app: Dashboard, ref: str) -> None:
             app.request("diff", lambda _: _other_namespaces(app, [store]), lambda names: choose(store, names))
 
     def choose(store: str, namespaces: list[StoreNamespace]) -> None:
-        if len(app.stores) == 1:
+        if len(app.stores) == 1 and not app.is_web:
             hint = "a URL or a path" if namespaces else "a URL or a path; here is no other namespace: F forks this one"
             _choose_among(app, ref, namespaces, [(_ANOTHER, StoreNamespace(_TYPED, ""), hint)])
         elif namespaces:
@@ -171,7 +171,9 @@ def choose_namespace(app: Dashboard, ref: str) -> None:
         store_chosen(app.store)
     else:
         choices = [(shown, store, "") for store, shown in app.stores]
-        app.push_screen(Menu("Store", [*choices, (_ANOTHER, _TYPED, "a URL or a path")]), store_chosen)
+        if not app.is_web:
+            choices.append((_ANOTHER, _TYPED, "a URL or a path"))
+        app.push_screen(Menu("Store", choices), store_chosen)
 
 
 def _choose_among(

@@ -190,7 +190,7 @@ class ActionRunner:
         from .command_line import TERMINAL, opens_screen, parse_line
 
         app = self._app
-        typed = parse_line(text, app.is_web)
+        typed = parse_line(text, app.page_stores)
         if self.typed[-1:] != [text] and not reveals_redacted(typed.arguments, app.masks):
             self.typed.append(text)
             del self.typed[:-MAX_ACTIONS]

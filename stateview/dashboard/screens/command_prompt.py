@@ -165,11 +165,11 @@ class CommandScreen(DashboardScreen, ModalScreen[None]):
         else:
             self.query_one(Candidates).cursor = -1  # the listed candidates are those of the text before
             context = ActionContext(app.manager, {**app.options, "read_only": True})
-            patterns = app.redact
+            patterns, stores = app.redact, app.page_stores
             app.reader.submit(
                 self,
                 "offers",
-                lambda _stop: argument_candidates(words[0], context, patterns),
+                lambda _stop: argument_candidates(words[0], context, patterns, stores),
                 lambda candidates: self._list(text, candidates, words[1]),
                 lambda error: self._offers_failed(text, error),
             )

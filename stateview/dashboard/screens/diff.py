@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+from collections.abc import Callable
+from typing import BinaryIO, ClassVar, cast
 
 from textual.binding import Binding, BindingType
 
 from ...backends import is_bare
+from ...backends.files.memory_files import spool
 from ...backends.protocol import Head
 from ...cli.results import plural
 from ...manager import StateManager
 from ...refs import parse_ref
-from ..actions.patch_export import write_patch
+from ..actions.patch_export import write_operations, write_patch
 from ..actions.runner import command_line
 from ..data.background import Stop
 from ..data.diff_model import NONE, WHOLE, DiffProgress, DiffSides, side
@@ -225,9 +227,12 @@ class DiffScreen(DiffBaseScreen):
             super().leave()
 
     def action_write(self) -> None:
-        """Ask for a path, and write the diff to it as a JSON Patch."""
+        """Ask for a path, and write the diff to it as a JSON Patch. In a browser, deliver the patch as a download."""
         if self.run.state == "running" or self.compared is None:
             self.dashboard.notify_user("still computing: wait, or stop with esc")
+            return
+        if self.app.is_web:
+            self._deliver()
             return
 
         def command(path: str) -> str:
@@ -243,32 +248,62 @@ class DiffScreen(DiffBaseScreen):
         self.app.push_screen(PromptDialog("Write a JSON Patch to", "change.json", check, command), answered)
 
     def _write(self, path: str, *, overwrite: bool) -> None:
-        sides, app = self.compared, self.dashboard
-        keys = list(self.index.keys) if self.run.state == "whole" else None
-        assert sides is not None, "`action_write` checks this"
-
-        def write(stop: Stop) -> int:
-            self._writing = progress = DiffProgress(stop)
-            return write_patch(path, sides, keys, overwrite, progress)
-
         def written(count: int) -> None:
-            self._writing = None
-            self.refresh_labels()
-            app.notify_user(f"wrote {plural(count, 'key')} as a JSON Patch to {path}")
+            self.dashboard.notify_user(f"wrote {plural(count, 'key')} as a JSON Patch to {path}")
 
         def failed(error: Exception) -> None:
-            self._writing = None
-            self.refresh_labels()
             if isinstance(error, FileExistsError) and not overwrite:
                 self.app.push_screen(Confirm([f"{path} exists already.", "Overwrite it?"]), overwrite_if)
             else:
-                app.show_error(error)
+                self.dashboard.show_error(error)
 
         def overwrite_if(yes: bool | None) -> None:
             if yes:
                 self._write(path, overwrite=True)
 
-        app.reader.submit(self, "patch", write, written, failed)
+        self._submit_patch(
+            lambda sides, keys, progress: write_patch(path, sides, keys, overwrite, progress), written, failed
+        )
+
+    def _deliver(self) -> None:
+        file = spool(in_memory=True)
+
+        def written(count: int) -> None:
+            self.app.deliver_binary(cast("BinaryIO", file), save_filename="change.json", mime_type="application/json")
+            self.dashboard.notify_user(f"downloads {plural(count, 'key')} as a JSON Patch")
+
+        def failed(error: Exception) -> None:
+            file.close()
+            self.dashboard.show_error(error)
+
+        self._submit_patch(lambda *diff: write_operations(file, *diff), written, failed)
+
+    def _submit_patch(
+        self, write: Callable[[DiffSides, list[str] | None, DiffProgress], int],
+        then: Callable[[int], None], failed: Callable[[Exception], None],
+    ) -> None:  # fmt: skip
+        """Run a function that writes the diff, on a thread. `then` takes its result, `failed` its error."""
+        sides = self.compared
+        keys = list(self.index.keys) if self.run.state == "whole" else None
+        assert sides is not None, "`action_write` checks this"
+
+        def start(stop: Stop) -> int:
+            self._writing = progress = DiffProgress(stop)
+            return write(sides, keys, progress)
+
+        def end() -> None:
+            self._writing = None
+            self.refresh_labels()
+
+        def succeed(count: int) -> None:
+            end()
+            then(count)
+
+        def fail(error: Exception) -> None:
+            end()
+            failed(error)
+
+        self.dashboard.reader.submit(self, "patch", start, succeed, fail)
 
 
 def distinct_names(first: tuple[str, str], second: tuple[str, str]) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -254,11 +255,14 @@ class EditScreen(EditFormScreen):
             self._note("the next save overwrites the value that the other process wrote")
 
     def _keep_text(self) -> str:
-        """Copy the text to the clipboard, or a long text to a file. Returns a message that says which."""
+        """Copy the text to the clipboard, or a long text to a file or a download. Returns a message that says which."""
         text = self.text
         if len(text) <= CLIPBOARD_CHARACTERS:
             self.app.copy_to_clipboard(text)
             return "your text is in the clipboard"
+        if self.app.is_web:
+            self.app.deliver_text(io.StringIO(text), save_filename="value.json")
+            return "your text is downloaded"
         return f"your text is in {keep_in_file(text, self._sealed)}"
 
     def keep_unsaved_text(self) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO
 
-from textual import messages
+from textual import events, messages
 from textual.drivers.web_driver import WebDriver
 
 MAX_FILE_BYTES = 64 * 1024 * 1024  # the program, the server and the page each hold a file in memory
@@ -53,3 +53,11 @@ class PageDriver(WebDriver):
         packed = base64.b64encode(content).decode()
         self.write_meta({"type": "file", "name": save_path.name, "kind": mime_type or "", "base64": packed})
         self._delivery_complete(delivery_key, save_path=None, name=name)
+
+    def _delivery_complete(self, delivery_key: str, save_path: Path | None, name: str | None) -> None:
+        """Report a delivery. Textual's own method waits for the app's thread, where the file of a page is sent."""
+        self._app.post_message(events.DeliveryComplete(key=delivery_key, path=save_path, name=name))
+
+    def _delivery_failed(self, delivery_key: str, exception: BaseException, name: str | None) -> None:
+        """Report a failed delivery, as `_delivery_complete`."""
+        self._app.post_message(events.DeliveryFailed(key=delivery_key, exception=exception, name=name))

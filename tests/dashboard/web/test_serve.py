@@ -19,7 +19,7 @@ from threading import Thread
 from typing import Any, Self
 
 import pytest
-from browser import PATIENCE, Browser
+from browser import PATIENCE, Browser, Page
 from terminal import Terminal
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -796,3 +796,61 @@ def test_the_dashboard_itself_is_served_and_writes_only_where_that_was_asked_for
                 page.close()
                 assert len(state.list_checkpoints()) == int(writes)
                 assert serving.end(signal.SIGINT) == 0
+
+
+def test_a_page_writes_no_file_of_the_server_and_downloads_instead(browser: Browser, folder: Path) -> None:
+    taken = folder / "taken"
+    taken.mkdir()
+    theirs = folder / "theirs.json"
+    theirs.write_text("theirs")
+    with StateManager(f"sqlite:{folder / 'state'}", "build") as state:
+        state.save("phase", 1)
+        state.checkpoint("first")
+        state.save("phase", 2)
+    before = {path for path in folder.rglob("*") if "state" not in path.parts[-2:]}
+    for write in ([], ["--write"]):
+        with Serving.dashboard(f"sqlite:{folder / 'state'}", "-n", "build", *write) as serving:
+            page = browser.open()
+            page.resize(1400, 700)
+            page.go(serving.url)
+            page.until(lambda text: "phase" in text and "first" in text)
+            page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(taken))
+            for line in (f"export {theirs}", f"import {theirs}", "save phase @theirs.json"):
+                is_refused(page, line, "it would be on the server")
+            is_refused(page, "diff 1 --with-store json:/etc", "the server would open it")
+            for opens, name, content in (
+                ("log", "stateview.txt", "phase"),
+                ("diff first", "change.json", '[\n{"op":"replace","path":"/phase","value":2}\n]\n'),
+            ):
+                typed(page, opens)
+                page.until("Copy line" if opens == "log" else "Save a patch")
+                page.press("S")
+                is_downloaded(taken / name, content)
+                page.press("q")
+                page.until("Checkpoint")
+            assert page.complaints == []
+            page.close()
+    assert theirs.read_text() == "theirs"
+    assert {path for path in folder.rglob("*") if "state" not in path.parts[-2:]} == before
+
+
+def is_downloaded(file: Path, content: str) -> None:
+    """Wait until a browser has saved a file that holds a text, and remove it."""
+    until(lambda: file.exists() and content in file.read_text(), f"{file.name} is not saved")
+    file.unlink()
+
+
+def is_refused(page: Page, line: str, why: str) -> None:
+    """Type a line, wait for why it is refused, and close the prompt."""
+    typed(page, line)
+    page.until(why)
+    page.press("Escape", code=27)
+    page.until(lambda text: why not in text)
+
+
+def typed(page: Page, line: str) -> None:
+    """Type a line into the command prompt of a dashboard, and run it."""
+    page.press(":")
+    page.until("a command, as in the shell")
+    page.call("Input.insertText", text=line)
+    page.press("Enter", "\r", 13)
