@@ -57,6 +57,7 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     # Several servers, and browsers
     "test_a_browser_paints_the_program_and_its_keys_reach_it": 0,
     "test_opening_a_browser_shows_the_token_to_nobody_else": 0,
+    "test_a_page_writes_no_file_of_the_server_and_downloads_instead": 0,
     "test_a_browser_gets_what_is_copied_and_the_files_that_are_handed_out": 0,
     "test_an_import_is_approved_on_the_full_screen": 0,
     "test_the_masks_are_on_without_settings_and_off_with_them": 0,

@@ -17,6 +17,7 @@ from ...cli.program import is_dumb_terminal
 from ...cli.results import plural
 
 NEW_URL = b"u"
+_STAMP = "%Y-%m-%dT%H:%M:%S"
 _LOOK_SECONDS = 1.0  # between two looks at whether the terminal is ours: no signal tells of `fg` after `bg`
 
 
@@ -73,6 +74,12 @@ class Console:
         address, since = self._pages.pop(page)
         self._tell(f"{address} closed its page after {time.time() - since:.0f} s")
 
+    def failed(self, code: int, text: str) -> None:
+        """Print what the program of a page wrote on standard error before it failed."""
+        self._erase()
+        _write(f"{time.strftime(_STAMP)} a page has ended with exit code {code}:\n{text}\n")
+        self._paint()
+
     def renew(self) -> None:
         """Print a new URL."""
         self._erase()
@@ -81,7 +88,7 @@ class Console:
 
     def _tell(self, event: str) -> None:
         if not self._has_keys:
-            _write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {event}; {self._count()}\n")
+            _write(f"{time.strftime(_STAMP)} {event}; {self._count()}\n")
         else:
             self._erase()
             self._paint()

@@ -98,7 +98,9 @@ class PageServer:
         if len(self._open) >= MAX_PAGES:
             await socket.close(1013, f"{MAX_PAGES} pages are open already, the maximum: close one first")
             return
-        page = asyncio.create_task(session.run(socket, self._program.command, self._program.environment))
+        page = asyncio.create_task(
+            session.run(socket, self._program.command, self._program.environment, self._console.failed)
+        )
         self._open[socket] = page
         self._console.opened(page, str((socket.remote_address or ("?",))[0]))
         try:

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Literal
 
@@ -21,7 +21,8 @@ from ...cli.render import escape_control_characters
 FIRST_SIZE_SECONDS = 10.0  # a page must send its size within this time
 GRACE_SECONDS = 1.5  # a program that has not ended after this time is killed
 _READY = b"__GANGLION__\n"  # Textual's driver writes this before its first packet
-_STDERR_BYTES = 4096  # the end of standard error that is shown
+_STDERR_BYTES = 65536  # the end of standard error that is reported
+_FAILED = "The error is in the terminal, or the log, of the server."
 
 
 class Size(Struct, tag="size"):
@@ -44,7 +45,9 @@ class BadMessage(Exception):
     """A message that the page never sends."""
 
 
-async def run(socket: ServerConnection, command: Sequence[str], environment: Mapping[str, str]) -> None:
+async def run(
+    socket: ServerConnection, command: Sequence[str], environment: Mapping[str, str], report: Callable[[int, str], None]
+) -> None:
     """Show a program in a page until the program or the page ends, then end the other.
 
     Args:
@@ -52,6 +55,8 @@ async def run(socket: ServerConnection, command: Sequence[str], environment: Map
             bytes.
         command: the command of a Textual program.
         environment: the extra environment variables of the program.
+        report: takes the exit code of a program that failed, and the end of its standard error. The page gets neither
+            paths nor tracebacks.
 
     """
     try:
@@ -85,7 +90,9 @@ async def run(socket: ServerConnection, command: Sequence[str], environment: Map
     try:
         for task in done:
             task.result()
-        await socket.send(json.dumps({"type": "ended", "code": process.returncode, "text": await errors}))
+        if process.returncode:
+            report(process.returncode, await errors)
+        await socket.send(json.dumps({"type": "ended", "code": process.returncode, "text": _FAILED}))
         await socket.close()
     except BadMessage:
         await socket.close(1008, "not a message of this page")

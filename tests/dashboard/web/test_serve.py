@@ -661,6 +661,27 @@ def test_a_browser_paints_the_program_and_its_keys_reach_it(browser: Browser, ti
         page.close()
 
 
+def test_a_traceback_is_for_the_server_and_not_for_the_page(tiny: list[str]) -> None:
+    with Serving(tiny) as serving:
+        page = serving.open()
+        page.send('{"type": "size", "columns": 80, "rows": 24}')
+        while b"process " not in (page.recv(timeout=PATIENCE) or b""):  # type: ignore[operator]
+            pass
+        page.send(b"f")  # delivers a file, after which it goes on
+        while not isinstance(message := page.recv(timeout=PATIENCE), str):
+            pass
+        assert json.loads(message)["name"] == "hello.txt"
+        page.send(b"e")
+        while not isinstance(message := page.recv(timeout=PATIENCE), str):
+            pass
+        said = "The error is in the terminal, or the log, of the server."
+        assert json.loads(message) == {"type": "ended", "code": 1, "text": said}
+        while not serving.line().endswith("a page has ended with exit code 1:\n"):
+            pass
+        while "RuntimeError: out of luck" not in serving.line():
+            pass
+
+
 def test_a_browser_gets_what_is_copied_and_the_files_that_are_handed_out(
     browser: Browser, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -685,7 +706,8 @@ def test_a_browser_says_why_the_program_ended_and_opens_it_again(browser: Browse
         page = browser.open(serving.url)
         page.until("process ")
         page.press("e")
-        page.until(lambda text: "has ended (exit code 1)" in text and "out of luck" in text)
+        shown = page.until(lambda text: "has ended (exit code 1)" in text and "terminal, or the log" in text)
+        assert "out of luck" not in shown
         page.press("Escape", code=27)
         page.press("Enter", "\r", 13)
         page.until(lambda text: "process " in text and "has ended" not in text)
