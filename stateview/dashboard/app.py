@@ -195,6 +195,10 @@ class Dashboard(App[None]):
         """Whether the manager refuses every write."""
         return self.manager.read_only
 
+    def unless_read_only(self, text: str) -> str:
+        """Return a part of a message that offers a key that writes; nothing where that key cannot act."""
+        return "" if self.read_only else text
+
     @property
     def page_stores(self) -> list[str] | None:
         """The stores that a page may open, by name or URL. None in a terminal, where the user may open any."""
@@ -289,6 +293,7 @@ class Dashboard(App[None]):
         self.options.update(store=store, namespace=manager.namespace)
         self._refresh_status()
         self._watch()
+        self.screen.refresh_bindings()  # the line of keys lists no writes of a read-only store
         if self.main is not None:
             self.main.show_namespace()
 
@@ -432,6 +437,13 @@ class Dashboard(App[None]):
     def may_show_secrets(self) -> bool:
         """Whether secrets are masked, and a press may show them: not in a page of `serve` without `--write`."""
         return SECRETS in self.masks and not (self.is_web and self.options.get("read_only"))
+
+    @property
+    def export_hint(self) -> str:
+        """How to get an export, which no screen shows while values are masked."""
+        file = "Run 'stateview export' in a terminal" if self.is_web else "Give a file: 'export FILE'"
+        press = ", or press U to show the values" if self.redact == (SECRETS,) and self.may_show_secrets else ""
+        return file + press
 
     def action_secrets(self) -> None:
         """Show the values of secret names, or mask them again."""

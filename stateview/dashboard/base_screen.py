@@ -21,7 +21,8 @@ class DashboardScreen:
     """
 
     _had_secrets = False
-    WAYS: ClassVar[tuple[tuple[str, str], ...]] = ()  # for the help: what a user wants to do, and the keys that do it
+    # For the help: what a user wants to do, the keys that do it, and the action without which they do not.
+    WAYS: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
     MAIN_ACTION: ClassVar[str] = ""  # the action whose key comes first in the line of keys
     _was_shown = False

@@ -74,7 +74,7 @@ class _PlanScreen(_KeysDiffScreen):
         "previous change, also inside a value. + - ~ show or hide a kind, / filters keys, t shows before and after\n"
         "side by side."
     )
-    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (("read one change after another", "] goes on, [ goes back"),)
+    WAYS: ClassVar[tuple[tuple[str, ...], ...]] = (("read one change after another", "] goes on, [ goes back"),)
     MAIN_ACTION = "approve"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "approve", "Go ahead", id="restore.apply")]
 

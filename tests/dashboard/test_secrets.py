@@ -25,7 +25,7 @@ from stateview.dashboard.display.redaction import MASK, SECRETS, is_redacted, ma
 from stateview.dashboard.display.result_redaction import redact_result, redacted_help, redacted_words
 from stateview.dashboard.screens.diff import DiffScreen
 from stateview.dashboard.screens.edit import EditScreen
-from stateview.dashboard.screens.help import HelpScreen
+from stateview.dashboard.screens.help import HelpScreen, help_rows
 from stateview.dashboard.screens.history import HistoryScreen
 from stateview.dashboard.widgets.key_bar import KeyBar
 from stateview.dashboard.widgets.value.json_view import JsonView
@@ -327,6 +327,10 @@ def test_a_read_only_page_shows_no_secrets(url: str) -> None:
         await pilot.press("U")
         await until(pilot, lambda: "'serve --write'" in told(app))
         assert "hunter" not in screen_text(app)
+        assert "app.secrets" not in {row.id for row in help_rows(app.screen)}
+        app.acts.submit("export")
+        await until(pilot, lambda: "an export is not shown" in told(app))
+        assert "press U" not in told(app) and "export FILE" not in told(app) and "in a terminal" in told(app)
 
     look(url, flow, kind=Web, read_only=True)
 

@@ -112,7 +112,8 @@ def _check_input(command: Command, arguments: dict[str, Any]) -> None:
     for option in options_of(command).values():
         reads = option.kind == "value" or command.name == "import"
         if reads and arguments.get(option.name.replace("-", "_")) == "-":
-            raise UsageError("the dashboard itself reads standard input", "Give the value, or @FILE")
+            hint = "Give a file" if command.name == "import" else "Give the value, or @FILE"
+            raise UsageError("the dashboard itself reads standard input", hint)
 
 
 # --- completion ------------------------------------------------------------------------------------------------------

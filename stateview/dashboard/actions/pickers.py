@@ -55,7 +55,7 @@ def _open_state_menu(
 ) -> None:
     choices = _states(revision, marks)
     if not choices:
-        app.notify_user("there is no other state yet: c creates a checkpoint")
+        app.notify_user("there is no other state yet" + app.unless_read_only(": c creates a checkpoint"))
         return
 
     choices.append((_ANOTHER_STATE, _TYPED, _REFS))
@@ -160,12 +160,13 @@ def choose_namespace(app: Dashboard, ref: str) -> None:
 
     def choose(store: str, namespaces: list[StoreNamespace]) -> None:
         if len(app.stores) == 1 and not app.is_web:
-            hint = "a URL or a path" if namespaces else "a URL or a path; here is no other namespace: F forks this one"
+            fork = app.unless_read_only(": F forks this one")
+            hint = "a URL or a path" if namespaces else f"a URL or a path; here is no other namespace{fork}"
             _choose_among(app, ref, namespaces, [(_ANOTHER, StoreNamespace(_TYPED, ""), hint)])
         elif namespaces:
             _choose_among(app, ref, namespaces)
         else:
-            app.notify_user(f"there is no other namespace in {mask(store)}; F forks this one")
+            app.notify_user(f"there is no other namespace in {mask(store)}{app.unless_read_only('; F forks this one')}")
 
     if len(app.stores) == 1:
         store_chosen(app.store)

@@ -263,9 +263,13 @@ class ActionRunner:
             from .command_line import pipe
 
             self._app.call_later(self.jobs.open, job)
-            pipe(line.pipe, render(redact_result(result, arguments, self._app.redact), Style(format_)), job)
+            pipe(
+                line.pipe,
+                render(redact_result(result, arguments, self._app.redact, self._app.export_hint), Style(format_)),
+                job,
+            )
         elif not isinstance(result, ActionResult) or format_ in ("json", "jsonl"):
-            self.jobs.show(job, redact_result(result, arguments, self._app.redact), format_)
+            self.jobs.show(job, redact_result(result, arguments, self._app.redact, self._app.export_hint), format_)
 
     def _start(
         self, line: str, perform: Perform, ended: Ended, options: dict[str, Any], manager: StateManager | None

@@ -15,18 +15,21 @@ from ...errors import StateException
 from ...model import ABSENT
 from ...states.changes import Change, Diff
 from ...states.values.pointers import split_pointer, unescape_token
-from .redaction import MASK, SECRETS, is_redacted, masked_places, without_masked
+from .redaction import MASK, is_redacted, masked_places, without_masked
 
 WRITES = ("save", "patch", "merge", "append")  # commands whose argument `value` may be masked
 
 
-def redact_result(result: Result, arguments: dict[str, Any], patterns: tuple[str, ...]) -> Result:
+def redact_result(
+    result: Result, arguments: dict[str, Any], patterns: tuple[str, ...], export_hint: str = ""
+) -> Result:
     """Return the result of a command with masked values. A streamed result stays streamed.
 
     Args:
         result: the result.
         arguments: the arguments of the command.
         patterns: the globs of masked keys, and of masked names inside values.
+        export_hint: the next step in that error.
 
     Raises:
         UsageError: the result is an export, which cannot be masked.
@@ -44,9 +47,7 @@ def redact_result(result: Result, arguments: dict[str, Any], patterns: tuple[str
             return replace(result, summary=excerpt.message(MASK), excerpt=None)
         return result
     if isinstance(result, Stream):
-        press = ", or press U to show the values" if patterns == (SECRETS,) else ""
-        hint = f"Give a file: 'export FILE'{press}"
-        raise UsageError("an export is not shown on the screen where values are masked", hint)
+        raise UsageError("an export is not shown on the screen where values are masked", export_hint)
     if isinstance(result, ValueResult):
         pointer, value = arguments.get("path", ""), codec.decode(result.data)
         whole = () if pointer else (value,)

@@ -45,12 +45,12 @@ class DiffScreen(DiffBaseScreen):
         "r previews a restore of the earlier state: of the marked keys, or of all keys. From another namespace, P\n"
         "previews taking the marked keys, or the selected key or place. y copies the command line of this diff."
     )
-    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
+    WAYS: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("read one change after another", "] goes on from key to key and inside values, [ goes back"),
         ("see one kind of change", "+ - ~ hide and show"),
-        ("bring some keys back", "space on each, r, y"),
-        ("take some keys from another namespace", "space on each, P, y"),
-        ("take one place from another namespace", "enter, move to the place, P, y"),
+        ("bring some keys back", "space on each, r, y", "diff.restore"),
+        ("take some keys from another namespace", "space on each, P, y", "diff.take"),
+        ("take one place from another namespace", "enter, move to the place, P, y", "diff.take"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "restore", "Restore", id="diff.restore"),
@@ -113,7 +113,7 @@ class DiffScreen(DiffBaseScreen):
         if self._writing is not None:
             percent = self._writing.share
             return f"writing the patch… {'' if percent is None else f'{percent}% '}(esc stops)"
-        if not self.check_action("mark", ()):
+        if not self.check_action("mark", ()) or self.dashboard.read_only:
             return ""
         act = "restore" if self._other is None else "take"
         return f"{marked:,} of {len(self.index):,} marked" if marked else f"space marks keys to {act}"

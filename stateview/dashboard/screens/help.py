@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textwrap import wrap
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import App
 from textual.binding import ActiveBinding, Binding, BindingType
@@ -13,8 +13,12 @@ from textual.screen import Screen
 from ...cli.definition import BY_NAME
 from ..base_screen import DashboardScreen
 from ..input import keymap
+from ..input.listed import is_listed
 from ..widgets.text_list import TextList
 from .text_base import TextScreen
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
 
 GROUPS = ("Move", "Look", "Act", "App")
 _ACTS = frozenset(
@@ -108,7 +112,8 @@ class HelpScreen(TextScreen):
         width = self.app.size.width
         lines = [f" {line}" for line in wrap(" ".join(text.split()), max(20, width - 4))]
         description_columns = max(16, min(24, width - _KEY_COLUMNS - 24))
-        ways = screen.WAYS if isinstance(screen, DashboardScreen) else ()
+        all_ways = screen.WAYS if isinstance(screen, DashboardScreen) else ()
+        ways = [(aim, keys) for aim, keys, *action in all_ways if is_listed(self.dashboard, "".join(action))]
         if ways:
             lines += ["", "How to"]
             lines += [line for way in ways for line in _way_lines(*way, width)]
@@ -140,11 +145,13 @@ def _way_lines(aim: str, keys: str, width: int) -> list[str]:
 
 
 def help_rows(screen: Screen[object]) -> list[HelpRow]:
-    """List the actions that work on a screen, each with all its keys."""
+    """List the actions that can act on a screen, each with all its keys."""
+    app = cast("Dashboard", screen.app)
     rows: dict[tuple[object, ...], HelpRow] = {}
     for active in screen.active_bindings.values():
         binding = active.binding
-        if binding.system or (not binding.id and binding.action.startswith(_SCROLLING)):
+        scrolls = not binding.id and binding.action.startswith(_SCROLLING)
+        if binding.system or scrolls or not is_listed(app, binding.id or ""):
             continue
         action = binding.id or binding.action, id(active.node)
         if action in rows:

@@ -42,23 +42,23 @@ class MainScreen(FilteringScreen):
         "every pane as it was at that revision; esc returns to live. z undoes each change to keys and values.\n"
         "A namespace with runs has a pane of their steps."
     )
-    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
+    WAYS: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("find a key", "/ and a part of its name; start* for the start alone, =text for values"),
         ("find a place in a value", "enter, / and a part of its name or value, enter; n goes on"),
-        ("edit one place", "enter, move to it, e; z undoes"),
-        ("bring a key back", "r, enter, y; z undoes"),
+        ("edit one place", "enter, move to it, e; z undoes", "main.edit"),
+        ("bring a key back", "r, enter, y; z undoes", "main.restore"),
         ("find the commit that changed it", "enter, move to the place, b, enter"),
         ("see a number over its history", "enter, move to it, #"),
         ("see what each commit changed", "4, then move: the changes follow; w opens them"),
         ("go to a checkpoint", "4, / and a part of its name, enter; } and { go from one to the next"),
-        ("take one commit back", "4, move to it, V; w shows what it changed"),
+        ("take one commit back", "4, move to it, V; w shows what it changed", "main.revert"),
         ("compare two states", "d and both names; or < and > in the timeline, then d"),
         ("open another namespace", "o and a part of its name, enter"),
         ("see all namespaces, and compare two", "0, space on each, d"),
         ("see all failed runs", "!"),
         ("read one pane on the whole screen", "+, and + again"),
         ("give a pane more room", "ctrl or shift with an arrow, or drag its border"),
-        ("show a masked password or token", "U, and U again"),
+        ("show a masked password or token", "U, and U again", "app.secrets"),
         ("see keys by the parts of their names", "., then enter opens a group"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [

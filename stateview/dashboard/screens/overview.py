@@ -35,7 +35,7 @@ class OverviewScreen(DashboardScreen, Screen[None]):
         "All namespaces of the store. s sorts by the next column, v the other way round, a click on a title by that\n"
         "column. An order by a number reads all namespaces in the background. A namespace that cannot be read says why."
     )
-    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
+    WAYS: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("open a namespace", "/ and a part of its name, enter, enter"),
         ("compare two namespaces", "space on each, d; or d alone, with the open one"),
         ("find the largest namespace", "s until it is sorted by size"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -14,6 +14,10 @@ from textual.widget import Widget
 from ..base_screen import DashboardScreen
 from ..display.text import RowBuilder
 from ..display.themes import component_style
+from ..input.listed import is_listed
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
 
 QUIT = "back_or_quit"
 HELP = "help"  # the action that is shown at any width
@@ -64,7 +68,8 @@ class KeyBar(Widget):
             if binding.action == QUIT and screen is not self.app.screen_stack[0]:
                 continue  # here the key goes back, as Escape, which has its own hint
             description = self._secrets_text() if binding.action == SECRETS else binding.description
-            if binding.show and description and binding.action not in by_action:
+            listed = is_listed(cast("Dashboard", self.app), binding.id or "")
+            if binding.show and description and listed and binding.action not in by_action:
                 display = self.app.get_key_display(binding)
                 by_action[binding.action] = Hint(binding.key, display, description, binding.action, enabled)
         main = screen.MAIN_ACTION if isinstance(screen, DashboardScreen) else ""

@@ -342,7 +342,7 @@ class Timeline(VirtualList):
         if after:
             self.cursor = after[0] if by > 0 else after[-1]
         elif self._whole or by < 0:
-            self.dashboard.notify_user("no further checkpoint: c creates one")
+            self.dashboard.notify_user("no further checkpoint" + self.dashboard.unless_read_only(": c creates one"))
 
     def action_mark(self) -> None:
         """Mark the state under the cursor, or remove its mark. A third mark removes the first."""

@@ -15,7 +15,7 @@ class RestoreScreen(PreviewScreen):
         "marks a key or, inside a value, a place. a marks all keys, n none, i inverts the marks. y creates a\n"
         "checkpoint of live, and restores the marked keys in one commit. z undoes the restore."
     )
-    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
+    WAYS: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("restore one key", "n, move to the key, space, y"),
         ("restore one place", "enter, move to the place, space, y"),
         ("restore what a filter shows", "n, / and a part of the names, enter, a, y"),

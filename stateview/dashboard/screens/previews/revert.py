@@ -25,7 +25,7 @@ class RevertScreen(PreviewScreen):
         "before. A key that was changed since stays. space marks a key or, inside a value, a place. y creates a\n"
         "checkpoint of live, and writes the marked keys in one commit. z undoes the revert."
     )
-    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
+    WAYS: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("take back the whole commit", "y"),
         ("take back one key of it", "n, move to the key, space, y"),
         ("take back one place of it", "n, enter, move to the place, space, y"),

@@ -31,7 +31,7 @@ class TakeScreen(PreviewScreen):
         "namespace lacks, ~ changes a value. space marks a key or, inside a value, a place. y creates a checkpoint of\n"
         "live, and writes the marked keys in one commit. z undoes the commit."
     )
-    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
+    WAYS: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("take one place", "n, enter, move to the place, space, y"),
         ("leave a key out", "move to it, space, y"),
     )
