@@ -441,9 +441,12 @@ class Dashboard(App[None]):
     @property
     def export_hint(self) -> str:
         """How to get an export, which no screen shows while values are masked."""
-        file = "Run 'stateview export' in a terminal" if self.is_web else "Give a file: 'export FILE'"
+        return self.masked_hint("Run 'stateview export' in a terminal" if self.is_web else "Give a file: 'export FILE'")
+
+    def masked_hint(self, way: str) -> str:
+        """Return a way to masked values, and the key that shows them if it can act."""
         press = ", or press U to show the values" if self.redact == (SECRETS,) and self.may_show_secrets else ""
-        return file + press
+        return way + press
 
     def action_secrets(self) -> None:
         """Show the values of secret names, or mask them again."""

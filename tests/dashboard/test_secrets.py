@@ -126,11 +126,16 @@ def test_the_settings_can_turn_the_masks_off() -> None:
 class Web(Dashboard):
     """As a page of `serve`."""
 
+    delivered = b""
     CSS_PATH = Path(stateview.dashboard.app.__file__).with_name("app.tcss")
 
     @property
     def is_web(self) -> bool:
         return True
+
+    def deliver_binary(self, path_or_file: Any, **_: Any) -> str:
+        self.delivered = path_or_file.seek(0) or path_or_file.read()
+        return ""
 
 
 @pytest.fixture
@@ -318,6 +323,22 @@ def test_what_was_being_read_when_secrets_were_masked_is_masked(url: str) -> Non
         assert "hunter" not in screen_text(app)
 
     look(url, flow)
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_page_downloads_no_patch_with_a_masked_value(url: str, read_only: bool) -> None:
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        assert isinstance(app, Web)
+        app.push_screen(DiffScreen("before", "live"))
+        await shown(pilot, MASK)
+        await pilot.press("S")
+        await until(pilot, lambda: "the patch would show a masked value at /conf/api_key" in told(app))
+        assert ("press U" in told(app)) != read_only and app.delivered == b""
+        if not read_only:
+            await pilot.press("U", "S")
+            await until(pilot, lambda: b"hunter2" in app.delivered)
+
+    look(url, flow, kind=Web, redact=(SECRETS,), read_only=read_only)
 
 
 def test_a_read_only_page_shows_no_secrets(url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from ... import codec
@@ -49,8 +49,13 @@ def write_patch(
     return count
 
 
-def write_operations(file: IO[bytes], sides: DiffSides, keys: Sequence[str] | None, progress: DiffProgress) -> int:
+def write_operations(
+    file: IO[bytes], sides: DiffSides, keys: Sequence[str] | None, progress: DiffProgress,
+    check: Callable[[dict[str, Any]], None] = lambda _operation: None,
+) -> int:  # fmt: skip
     """Write the operations into an open file, and return the number of changed keys. Arguments as of `write_patch`.
+
+    `check` gets each operation before it is written, and may raise.
 
     Raises:
         StateException: the export was stopped. The file is incomplete.
@@ -62,6 +67,7 @@ def write_operations(file: IO[bytes], sides: DiffSides, keys: Sequence[str] | No
     for change in sides.changes(progress) if keys is None else sides.among(keys, progress):
         count += 1
         for operation in change.as_json_patch():
+            check(operation)
             file.write(b"\n" if first else b",\n")
             file.write(_encode(operation))
             first = False

@@ -72,6 +72,20 @@ def redact_result(
     return result
 
 
+def check_operation(operation: dict[str, Any], patterns: tuple[str, ...], hint: str) -> None:
+    """Check that an operation of a JSON Patch of a diff holds no masked value.
+
+    Raises:
+        UsageError: it holds one.
+
+    """
+    if "value" not in operation or not patterns:
+        return
+    value, place = operation["value"], operation["path"]
+    if _path_masked(place, patterns, value) or next(masked_places(value, patterns), None) is not None:
+        raise UsageError(f"the patch would show a masked value at {place[:100]}", hint)
+
+
 def reveals_redacted(arguments: dict[str, Any], patterns: tuple[str, ...]) -> bool:
     """Return whether the arguments of a command hold a value to write that is masked, or has masked members."""
     text = arguments.get("value")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import BinaryIO, ClassVar, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 from textual.binding import Binding, BindingType
 
@@ -20,6 +20,7 @@ from ..data.background import Stop
 from ..data.diff_model import NONE, WHOLE, DiffProgress, DiffSides, side
 from ..dialogs.confirm import Confirm
 from ..dialogs.prompt import PromptDialog
+from ..display.result_redaction import check_operation
 from .diff_base import LAST_BINDINGS, DiffBaseScreen
 
 MARK_ACTIONS = ("mark", "mark_all", "mark_none", "invert")
@@ -266,17 +267,24 @@ class DiffScreen(DiffBaseScreen):
         )
 
     def _deliver(self) -> None:
-        file = spool(in_memory=True)
+        app, file = self.dashboard, spool(in_memory=True)
+        patterns, hint = app.redact, app.masked_hint(f"In a terminal: {self.command()} --patch")
 
         def written(count: int) -> None:
             self.app.deliver_binary(cast("BinaryIO", file), save_filename="change.json", mime_type="application/json")
-            self.dashboard.notify_user(f"downloads {plural(count, 'key')} as a JSON Patch")
+            app.notify_user(f"downloaded {plural(count, 'key')} as a JSON Patch, change.json")
 
         def failed(error: Exception) -> None:
             file.close()
-            self.dashboard.show_error(error)
+            app.show_error(error)
 
-        self._submit_patch(lambda *diff: write_operations(file, *diff), written, failed)
+        def check(operation: dict[str, Any]) -> None:
+            check_operation(operation, patterns, hint)
+
+        def write(sides: DiffSides, keys: list[str] | None, progress: DiffProgress) -> int:
+            return write_operations(file, sides, keys, progress, check)
+
+        self._submit_patch(write, written, failed)
 
     def _submit_patch(
         self, write: Callable[[DiffSides, list[str] | None, DiffProgress], int],
