@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from typing import Self
 
 NOTHING_CHANGED = "Nothing was changed"
 COMMITTED = "The commit was made"
@@ -76,17 +79,24 @@ class StateException(Exception):
     """Be the base of all errors that stateview raises on purpose.
 
     `message` says what happened, and to what. `hint` says what to do next, if there is a next step. `str()` gives both.
-    `next_steps` are the sentences of the hint. A face sets `target` to the options that name the store and namespace,
-    and the commands in the hint then name them too. A hint that takes reads, such as similar names, is a function: it
-    is called when somebody asks for the hint, so that raising and catching the error costs nothing.
+    `next_steps` are the sentences of the hint. `place` is the store's URL and the namespace that the error is about. A
+    face sets `target` to the options that name them, and the commands in the hint then name them too. A hint that takes
+    reads, such as similar names, is a function: it is called when somebody asks for the hint, so that raising and
+    catching the error costs nothing.
     """
 
     target: Sequence[str] = ()
+    place: tuple[str, str] | None = None
 
     def __init__(self, message: str, hint: Hint | Callable[[], Hint] = "") -> None:
         super().__init__(message)
         self.message = message
         self._steps: tuple[str | NextStep, ...] | Callable[[], Hint] = hint if callable(hint) else steps(hint)
+
+    def about(self, url: str, namespace: str) -> Self:
+        """Set the place, unless it is known, and return the error."""
+        self.place = self.place or (url, namespace)
+        return self
 
     @property
     def next_steps(self) -> tuple[str | NextStep, ...]:

@@ -33,7 +33,7 @@ HEAVY = [
 
 LOAD = """
     quick_msgspec arguments backends backends.conflicts backends.files
-    backends.files.durable_files backends.files.namespace_folders backends.fork
+    backends.error_places backends.files.durable_files backends.files.namespace_folders backends.fork
     backends.protocol backends.reentry backends.retries backends.stored_values
     cli cli.commands cli.commands.keys cli.context cli.definition cli.exit_codes cli.parser cli.program cli.render
     cli.results cli.values codec errors manager model settings

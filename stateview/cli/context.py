@@ -6,7 +6,8 @@ from _weakrefset import WeakSet  # weakref.WeakSet, without the rest of weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..errors import NOTHING_CHANGED, NamespaceNotFound
+from ..backends import mask
+from ..errors import NOTHING_CHANGED, NamespaceNotFound, NextStep
 from ..manager import StateManager
 from ..model import ABSENT
 from ..states.transaction import Transaction
@@ -95,6 +96,25 @@ class Context:
         author, quiet = self.options.get("author"), self.options.get("quiet")
         return StateManager(store, namespace, read_only=read_only, author=author, timeout=timeout, quiet=quiet)
 
+    def target_options(self, place: tuple[str, str] | None = None) -> list[str]:
+        """Return the options that name a place to a new command line; None is the store and namespace of the options.
+
+        Args:
+            place: the URL of a store, and a namespace.
+
+        """
+        options = self.options
+        if place is not None:
+            if place[0] != self.manager.url:
+                options = {"store": place[0], "namespace": place[1]}
+            elif place[1] != self.manager.namespace:
+                options = {**options, "namespace": place[1]}
+        return target_options(options)
+
+    def quoted(self, *command: str) -> str:
+        """Quote a command of the present store and namespace for a message."""
+        return NextStep("", command).text(self.target_options())
+
     def confirm(self, question: str) -> None:
         """Return if `--yes` was given or a person answers yes.
 
@@ -163,6 +183,12 @@ class Context:
         if self._manager is not None:
             self._manager.close()
             self._manager = None
+
+
+def target_options(options: dict[str, Any]) -> list[str]:
+    """Return the options that name a store and a namespace, as far as they were given. A password is masked."""
+    store, namespace = options.get("store"), options.get("namespace")
+    return [*(["-s", mask(store)] if store else []), *(["-n", namespace] if namespace else [])]
 
 
 def missing_namespace(manager: StateManager) -> str:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NOTHING_CHANGED, BackendError, StateException, see
-from .context import Context
+from .context import Context, target_options
 from .exit_codes import ConfirmationRequired, ExitCode, UsageError, exit_code
 from .parser import ParsedArgs, parse
 
@@ -136,14 +136,13 @@ def _run_command(command: Command, parsed: ParsedArgs) -> int:
             print_result(result, options)
         except KeyboardInterrupt:
             if result.summary:
-                print_message(result.message())  # the action is done, even if its output was interrupted
+                print_message(
+                    result.message(context.target_options())
+                )  # the action is done, even if its output was interrupted
             raise
         return result.code
     except StateException as error:
-        from ..backends import mask
-
-        store, namespace = options.get("store"), options.get("namespace")
-        error.target = [*(["-s", mask(store)] if store else []), *(["-n", namespace] if namespace else [])]
+        error.target = context.target_options(error.place)
         raise
     finally:
         context.close()
@@ -185,7 +184,7 @@ def print_result(result: Result, options: dict[str, Any]) -> None:
     if not printed and result.empty:
         print_message(result.empty)
     if result.summary:
-        print_message(result.message())
+        print_message(result.message(target_options(options)))
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from ..errors import NextStep
 from ..states.changes import Change, Diff
 
 if TYPE_CHECKING:
@@ -51,9 +52,16 @@ class Result(Struct):
     at_once: bool = False
     then: Callable[[], str] | None = None
 
-    def message(self) -> str:
-        """Return the summary, with the command line that undoes the action if there is one."""
-        return f"{self.summary} - 'stateview {self.undo}' takes it back" if self.undo else self.summary
+    def message(self, target: Sequence[str] = ()) -> str:
+        """Return the summary, with the command line that undoes the action if there is one.
+
+        Args:
+            target: the options that name the store and the namespace.
+
+        """
+        if not self.undo:
+            return self.summary
+        return NextStep(f"{self.summary} - ", tuple(self.undo.split()), " takes it back").text(target)
 
 
 class Excerpt(Struct):

@@ -13,12 +13,12 @@ from textual.reactive import Reactive
 from textual.screen import ModalScreen
 
 from ..backends import mask
-from ..cli.context import Context
+from ..cli.context import Context, target_options
 from ..cli.render import escape_control_characters
 from ..cli.results import plural
 from ..errors import BackendError, BackendUnavailable, StateException
 from ..manager import StateManager
-from .actions.runner import ActionRunner
+from .actions.runner import ActionContext, ActionRunner
 from .actions.undo_queue import UndoQueue
 from .base_screen import DashboardScreen
 from .command import TIMEOUT_SECONDS
@@ -338,8 +338,7 @@ class Dashboard(App[None]):
     @property
     def target_options(self) -> list[str]:
         """The options that name the store and the namespace, if a terminal in this folder would open others."""
-        store, namespace = self.options.get("store"), self.options.get("namespace")
-        return [*(["-s", mask(store)] if store else []), *(["-n", namespace] if namespace else [])]
+        return target_options(self.options)
 
     # --- changes by other processes ----------------------------------------------------------------------------
 
@@ -513,9 +512,9 @@ class Dashboard(App[None]):
         self.notify_user(text, wrong=True)
 
     def error_text(self, error: Exception) -> str:
-        """Format an error. The commands in its hint name the present store and namespace."""
+        """Format an error. The commands in its hint name the store and namespace that it is about."""
         if isinstance(error, StateException):
-            error.target = self.target_options
+            error.target = ActionContext(self.manager, self.options).target_options(error.place)
         return str(error)
 
     # --- actions of every screen -------------------------------------------------------------------------------

@@ -82,6 +82,7 @@ class Shell(Context):
         self.settings: dict[str, Any] = {"format": "", "pager": True, "timing": False, "editing": "emacs"}
         self.aliases: dict[str, list[Word]] = {}
         self._format = ""  # that the line asks for
+        self._line_target: list[str] = []  # the options that name the store and namespace of the line
         self._target: tuple[str, str] | None = None
         self._depth = 0
 
@@ -177,14 +178,17 @@ class Shell(Context):
             raise UsageError(f"{command.name} cannot run inside a transaction", _END_FIRST)
         options = {name: value for name, value in parsed.globals.items() if name in _PER_LINE}
         context = self._context_for(command, options)
-        self._format = options.get("format", "")
+        self._format, self._line_target = options.get("format", ""), context.target_options()
         yes = self.options.get("yes")
         self.options["yes"] = yes or options.get("yes")
         try:
             result: Result = load_handler(command)(context, parsed.arguments)
             if line.pipe or line.file or context.open_full_screen(result) is None:
                 self._emit(result, line, self._format)
-            return Outcome(result.code, result.message() if result.code else "")
+            return Outcome(result.code, result.message(self._line_target) if result.code else "")
+        except StateException as error:
+            error.target = context.target_options(error.place)
+            raise
         finally:
             self.options["yes"] = yes
             if context is not self:
@@ -224,7 +228,7 @@ class Shell(Context):
         with printed_first(result):
             self._print(result, line, format_ or self.settings["format"] or self.options.get("format", ""))
         if result.summary and not result.code:
-            print_message(result.message())
+            print_message(result.message(self._line_target))
 
     def _print(self, result: Result, line: ParsedLine, format_: str) -> None:
         if line.pipe:

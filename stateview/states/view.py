@@ -131,7 +131,8 @@ def missing_mark(backend: Backend, ref: str, name: str, more: tuple[str, ...] = 
         return {f"{name}@{mark.revision}" for mark in marks if mark.name == name} or {mark.name for mark in marks}
 
     what = f"there is no checkpoint {ref!r} in namespace {backend.namespace!r}"
-    return RefNotFound(what, near_hint(ref if "@" in ref else name, lambda: {*names(), *more}, see("checkpoints")))
+    hint = near_hint(ref if "@" in ref else name, lambda: {*names(), *more}, see("checkpoints"))
+    return RefNotFound(what, hint).about(backend.url, backend.namespace)
 
 
 def to_entry(version: Version) -> Entry:
@@ -150,7 +151,7 @@ def missing_key(backend: Backend, key: str, where: str = "", at: StateAt | None 
     if not backend.head().lineage:
         return missing_namespace(backend)
     what = f"there is no key {key[:100]!r}{where} in namespace {backend.namespace!r} of {backend.url}"
-    return KeyNotFound(what, near_key_hint(key, (backend, at)))
+    return KeyNotFound(what, near_key_hint(key, (backend, at))).about(backend.url, backend.namespace)
 
 
 def load_found(

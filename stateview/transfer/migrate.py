@@ -112,7 +112,8 @@ def _compare_whole(
             what = f"namespace {destination.namespace!r} of {destination.url} was written to during the comparison"
             raise Conflict(what, "Run the migration again") from error
         what = f"{destination.url} holds this namespace at the same revision with other content: {error.message}"
-        raise VerificationError(what, run("recover", after=" for the destination")) from error
+        verification = VerificationError(what, run("recover"))
+        raise verification.about(destination.url, destination.namespace) from error
 
 
 def _add_safety_checkpoint(destination: Backend, source: Backend, author: str) -> str:

@@ -177,7 +177,7 @@ def test_what_cannot_be_read_says_so_in_its_row(url: str, folder: Path) -> None:
         table = await opened(pilot)
         await shown(pilot, "! damaged: enter says why", "! sealed: no key opens its values", "after_planning")
         await pilot.press("slash", *"brok", "enter", "enter")
-        await until(pilot, lambda: any("broken" in one for one in toasts(pilot)))
+        await until(pilot, lambda: any("stateview -n broken recover" in one for one in toasts(pilot)))
         assert board(pilot).screen is table.screen
         StateManager(url, "marked").drop()
         table.read_again("marked")
@@ -217,7 +217,7 @@ def test_what_was_read_stays_as_stale_while_the_server_is_away(tmp_path: Path) -
         table = await opened(pilot)
         server.end()
         table.read_again("other")
-        await until(pilot, lambda: table.facts["other"].problem == "stale")
+        await until(pilot, lambda: table.facts["other"].problem == "unavailable")
         assert " ".join(line_with(board(pilot), " other ").split()).startswith("other 2 ")
         await shown(pilot, "! stale: ")
         server.start(server.port)  # it has kept nothing

@@ -180,7 +180,7 @@ def test_the_command_says_what_to_do_and_exits_with_3(folder: Path, capsys: pyte
     history = folder / "store" / "main" / "history.jsonl"
     history.write_bytes(history.read_bytes().replace(b"k1", b"k9", 1))
     assert main(["doctor", "json:store", "-n", "main"]) == 3
-    assert "stateview recover" in capsys.readouterr().out
+    assert "'stateview -s json:store -n main recover'" in capsys.readouterr().out
     for words in (["doctor"], ["recover"], ["prune", "--keep", "1"], ["compact"]):
         assert main([*words, "-s", "json:store", "-n", "nothing"]) == 1
         assert "does not exist. The store has main: choose one by --namespace" in capsys.readouterr().err

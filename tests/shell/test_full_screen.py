@@ -62,7 +62,7 @@ def test_diff_and_restore_in_the_shell(state: StateManager) -> None:
         terminal.type("option pager on\rrestore plan\r")
         terminal.until("31 of 31 marked")
         terminal.type("y")
-        restored = b"restored plan - 'stateview undo' takes it back"
+        restored = b"restored plan - 'stateview -s sqlite:st -n flow undo' takes it back"
         terminal.until(lambda text: restored in terminal.raw and "flow@3>" in text)
         assert state.load("task:00") == "planned" and "note" not in state
     finally:

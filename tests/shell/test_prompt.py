@@ -89,7 +89,7 @@ def test_completion_of_what_is_there(shell: Callable[..., Terminal]) -> None:
     terminal.type("\t\r")
     terminal.until("restore after_planning: 1 key (1 changed)? [y/N]")
     terminal.type("y\r")
-    terminal.until("'stateview undo' takes it back")
+    terminal.until("'stateview -s sqlite:st -n flow undo' takes it back")
     terminal.until("flow@63>")
 
 

@@ -16,6 +16,7 @@ from ...errors import Conflict
 from ...model import Commit, Finding, now
 from ..conflicts import check_preconditions
 from ..deltas import Delta
+from ..error_places import marks_errors
 from ..files.durable_files import fsync_folder, remove
 from ..files.namespace_folders import folder_identity, folders_with
 from ..key_ranges import encodable_bound, key_range
@@ -47,6 +48,7 @@ from .writer import Writer
 POLL_SECONDS = 0.05
 
 
+@marks_errors
 class JSONBackend(Writer):
     """A namespace in JSON files.
 

@@ -15,6 +15,7 @@ import redis
 
 from ...errors import Conflict, ReadOnly
 from ...model import Finding
+from ..error_places import marks_errors
 from ..protocol import Backend, CommitRequest, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
 from . import turns
@@ -24,6 +25,7 @@ from .server_checks import refuse_eviction
 from .writer import Writer
 
 
+@marks_errors
 class RedisBackend(Writer):
     """State of one namespace on a Redis server (6.2 or later, or Valkey).
 

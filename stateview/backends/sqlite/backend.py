@@ -16,6 +16,7 @@ import apsw
 
 from ...errors import StateException, tells_what_was_done
 from ...model import Finding
+from ..error_places import marks_errors
 from ..protocol import Backend, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
 from . import schema
@@ -26,6 +27,7 @@ from .row_checksums import has_deltas
 from .writer import Writer
 
 
+@marks_errors
 class SQLiteBackend(Writer):
     """The state of one namespace in a SQLite database.
 

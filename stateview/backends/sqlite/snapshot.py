@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from ...errors import HistoryPruned
+from ..error_places import marks_errors
 from ..fork import watch_fork
 from ..protocol import Version
 from .connections.pool import Connection
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .backend import SQLiteBackend
 
 
+@marks_errors
 class Snapshot(Reader):
     """The reads of a backend, of the state in which the snapshot was opened. It owns its connection.
 

@@ -35,7 +35,7 @@ def checkpoint(context: Context, args: dict[str, Any]) -> ActionResult:
     if args.get("dry_run"):
         return _preview_checkpoint(manager, name, args)
     if args.get("delete") or "rename" in args:
-        return _change_checkpoint(manager, name, args)
+        return _change_checkpoint(context, name, args)
     before = {mark.name: mark.revision for mark in manager.checkpoints()}
     name = manager.checkpoint(name, note=args.get("note", ""), at=args.get("at"))
     revision = next(mark.revision for mark in reversed(manager.checkpoints()) if mark.name == name)
@@ -66,15 +66,15 @@ def _preview_checkpoint(manager: StateManager, name: str | None, args: dict[str,
     return ActionResult(f"{said}; {DRY_RUN}", data={"name": name, "revision": revision, "would": said})
 
 
-def _change_checkpoint(manager: StateManager, name: str | None, args: dict[str, Any]) -> ActionResult:
+def _change_checkpoint(context: Context, name: str | None, args: dict[str, Any]) -> ActionResult:
+    manager = context.manager
     if name is None:
         raise UsageError("checkpoint: NAME is missing", see("help", "checkpoint"))
     if args.get("delete"):
         deleted = manager.delete_checkpoint(name)
-        again = f"'stateview checkpoint {deleted.name} --at {deleted.revision}' creates it again"
-        return ActionResult(
-            f"deleted checkpoint {name} (revision {deleted.revision}) - {again}", data={"deleted": name}
-        )
+        command = context.quoted("checkpoint", deleted.name, "--at", str(deleted.revision))
+        said = f"deleted checkpoint {name} (revision {deleted.revision}) - {command} creates it again"
+        return ActionResult(said, data={"deleted": name})
     manager.rename_checkpoint(name, args["rename"])
     return ActionResult(f"renamed checkpoint {name} to {args['rename']}", data={"name": args["rename"]})
 
@@ -85,7 +85,7 @@ def checkpoints(context: Context, args: dict[str, Any]) -> Table:
     limit = args.get("limit")
     marks = manager.checkpoints(all=args.get("all", False), limit=limit, newest_first=args.get("newest_first", False))
     rows = [(mark.ref, mark.revision, mark.time.isoformat(), mark.note) for mark in marks]
-    empty = f"no checkpoints in namespace {manager.namespace!r} - 'stateview checkpoint NAME' creates one"
+    empty = f"no checkpoints in namespace {manager.namespace!r} - {context.quoted('checkpoint', 'NAME')} creates one"
     any_safety = any(mark.kind == "safety" for mark in marks)
     summary = f"of the checkpoints before_…, {manager.safety}" if any_safety else ""
     columns = ("name", "revision", "time", "note")

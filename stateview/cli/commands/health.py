@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ...errors import hint_text
 from ..context import Context, missing_namespace
 from ..exit_codes import ExitCode
 from ..results import Table, plural
@@ -26,8 +27,9 @@ def doctor(context: Context, args: dict[str, Any]) -> Table:
 
 def _diagnose(context: Context, manager: StateManager) -> Table:
     report = manager.doctor(context.progress)
+    target = context.target_options((manager.url, manager.namespace))
     rows = [
-        (finding.severity, finding.subject, finding.found, finding.meaning, finding.remedy)
+        (finding.severity, finding.subject, finding.found, finding.meaning, hint_text(finding.next_step, target))
         for finding in report.findings
     ]
     counts = Counter(finding.severity for finding in report.findings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +12,7 @@ from ..context import Context
 from ..exit_codes import UsageError
 from ..results import ActionResult, Record, Table, in_bytes, plural
 from .checkpoints import DRY_RUN
-from .stores import names_of_store
+from .stores import table_of_namespaces
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -63,14 +63,14 @@ def _prune(context: Context, args: dict[str, Any], policy: dict[str, Any], ask: 
         return Record(DRY_RUN, data=_prune_data(planned), lines=_preview(planned))
     manager = context.manager
     if not ask:
-        return _pruned(manager, run(manager))
+        return _pruned(context, manager, run(manager))
     planned = run(manager, dry_run=True)
     if not planned:
-        return _pruned(manager, planned)
+        return _pruned(context, manager, planned)
     if context.ask is not None and not context.options.get("yes"):
         context.show(Record(data=_prune_data(planned), lines=_preview(planned)))
     context.confirm(f"delete {_amount(planned)}, which cannot be undone?")
-    return _pruned(manager, manager.prune(previewed=planned, progress=context.progress))
+    return _pruned(context, manager, manager.prune(previewed=planned, progress=context.progress))
 
 
 def _read(context: Context, read: Callable[[StateManager], Read]) -> Read:
@@ -91,10 +91,10 @@ def _amount(report: PruneReport) -> str:
     return " and ".join(parts)
 
 
-def _pruned(manager: StateManager, report: PruneReport) -> ActionResult:
+def _pruned(context: Context, manager: StateManager, report: PruneReport) -> ActionResult:
     unreachable = plural(report.versions, "unreachable version")
     if report.dry_run:
-        more = f"; 'stateview compact' removes {unreachable}" if report.versions else ""
+        more = f"; {context.quoted('compact')} removes {unreachable}" if report.versions else ""
         return ActionResult(f"nothing to prune in namespace {manager.namespace!r}{more}", data=_prune_data(report))
     summary = f"{unreachable} removed"
     if report:
@@ -144,15 +144,11 @@ def stats(context: Context, args: dict[str, Any]) -> Record | Table:
 def _stats_of_all(context: Context) -> Table:
     columns = ("namespace", "keys", "bytes", "versions", "history", "checkpoints", "revision", "newest", "space")
 
-    names = names_of_store(context)
+    def read(manager: StateManager) -> tuple[Any, ...]:
+        data = _stats_data(manager.stats(progress=partial(_progress_of, context, manager.namespace)))
+        return tuple(data[column] for column in columns)
 
-    def rows() -> Iterator[tuple[Any, ...]]:
-        for name in names:
-            with context.open(context.options.get("store"), name, read_only=True) as manager:
-                data = _stats_data(manager.stats(progress=partial(_progress_of, context, name)))
-            yield tuple(data[column] for column in columns)
-
-    return Table(columns=columns, rows=rows())
+    return table_of_namespaces(context, columns, read)
 
 
 def _progress_of(context: Context, namespace: str, text: str) -> None:

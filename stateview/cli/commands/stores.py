@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Any
 from urllib.parse import unquote
@@ -13,12 +13,21 @@ from urllib.parse import unquote
 from ... import settings
 from ...backends import absolute_url, is_bare, mask, parse_store
 from ...backends.url_passwords import passwords, with_variables
-from ...errors import NOTHING_CHANGED, Conflict, Damaged, InvalidName, ReadOnly
+from ...errors import (
+    NOTHING_CHANGED,
+    BackendUnavailable,
+    Conflict,
+    Damaged,
+    InvalidName,
+    ReadOnly,
+    Sealed,
+    StateException,
+)
 from ...manager import StateManager
 from ...model import check_name
 from ...states.missing import empty_store
 from ..context import Context
-from ..exit_codes import UsageError
+from ..exit_codes import UsageError, exit_code
 from ..results import ActionResult, Record, Table, plural
 from .checkpoints import DRY_RUN
 
@@ -79,21 +88,70 @@ def _with_variables(context: Context, store: str, namespace: str) -> tuple[str, 
 
 def namespaces(context: Context, args: dict[str, Any]) -> Table:
     """`namespaces`."""
+
+    def read(namespace: StateManager) -> tuple[Any, ...]:
+        head = namespace.head()
+        return namespace.namespace, head.count, head.revision, len(namespace.list_checkpoints())
+
+    numbers = getattr(context.manager.backend, "numbers", None)  # of Redis, where opening each takes round trips
+    result = table_of_namespaces(context, ("namespace", "keys", "revision", "checkpoints"), read, numbers)
+    result.plain = 0
+    return result
+
+
+def table_of_namespaces(
+    context: Context, columns: tuple[str, ...], read: Callable[[StateManager], tuple[Any, ...]],
+    read_all: Callable[[list[str]], Iterator[tuple[Any, ...] | None]] | None = None,
+) -> Table:  # fmt: skip
+    """Make a table of all namespaces of the store. The last column says why a namespace cannot be read.
+
+    The errors of these are the summary of the table, once its rows are read, and the first has its exit code.
+
+    Args:
+        context: the context of the command.
+        columns: the names of the columns, that of the namespace first.
+        read: returns the row of a namespace.
+        read_all: yields the rows of all names, None for a namespace that `read` has to read.
+
+    Raises:
+        NamespaceNotFound: the store has no namespace.
+        BackendUnavailable: a server does not answer, which is no fault of a namespace.
+
+    """
     names = names_of_store(context)
+    failed: dict[str, StateException] = {}
+
+    def row_of(name: str) -> tuple[Any, ...]:
+        try:
+            with context.open(context.options.get("store"), name, read_only=True) as manager:
+                return *read(manager), ""
+        except StateException as error:
+            if isinstance(error, BackendUnavailable) and not hasattr(context.manager.backend, "root"):
+                raise
+            error.target = context.target_options(error.about(context.manager.url, name).place)
+            failed[name] = error
+            return name, *repeat(None, len(columns) - 1), problem_of(error)
 
     def rows() -> Iterator[tuple[Any, ...]]:
-        numbers = getattr(context.manager.backend, "numbers", None)  # of Redis, where opening each takes round trips
-        known = numbers(names) if numbers is not None else repeat(None, len(names))
+        known = repeat(None, len(names)) if read_all is None else read_all(names)
         for name, row in zip(names, known, strict=True):
-            if row is not None:
-                yield row
-                continue
-            with context.open(context.options.get("store"), name, read_only=True) as namespace:
-                head = namespace.head()
-                yield name, head.count, head.revision, len(namespace.list_checkpoints())
+            yield row_of(name) if row is None else (*row, "")
+        if failed:
+            told = "\n".join(f"{name}: {error}" for name, error in failed.items())
+            result.summary = f"{len(failed):,} of {plural(len(names), 'namespace')} cannot be read\n{told}"
+            result.code = exit_code(next(iter(failed.values())))
 
-    columns = ("namespace", "keys", "revision", "checkpoints")
-    return Table(columns=columns, rows=rows(), plain=0)
+    result = Table(columns=(*columns, "problem"), rows=rows())
+    return result
+
+
+def problem_of(error: Exception) -> str:
+    """Return in a word why a namespace cannot be read."""
+    if isinstance(error, Sealed):
+        return "sealed"
+    if isinstance(error, BackendUnavailable):
+        return "unavailable"
+    return "damaged" if isinstance(error, Damaged) else "unreadable"
 
 
 def names_of_store(context: Context) -> list[str]:

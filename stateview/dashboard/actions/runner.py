@@ -128,7 +128,7 @@ class ActionRunner:
 
         def fail(error: Exception) -> None:
             self._run_next()
-            self._record(line, str(error), False)
+            self._record(line, app.error_text(error), False)
             if failed is not None:
                 failed(error)
             else:

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...backends.protocol import CheckpointRecord
-from ...errors import BackendUnavailable, Damaged, Sealed, StateException
+from ...cli.commands.stores import problem_of
+from ...errors import StateException
 from ...manager import StateManager
+from ...states.missing import missing_namespace
 from ...workflow.progress import RunGlance, newest_run
 
 _STATES = ("running", "failed", "interrupted", "stopped", "waiting", "done")  # what needs a look comes first
-_STALE = "stale"
+_STALE = "unavailable"
 PROBLEMS = {
     "damaged": "damaged: enter says why",
     "gone": "gone: it was dropped",
@@ -31,7 +33,7 @@ class NamespaceFacts(NamedTuple):
         checkpoint: the checkpoint that was made last.
         run: the newest run.
         problem: why a fact is missing, in a word of `PROBLEMS`.
-        message: the error behind it, whole.
+        error: the error behind it.
 
     """
 
@@ -41,7 +43,7 @@ class NamespaceFacts(NamedTuple):
     checkpoint: CheckpointRecord | None = None
     run: RunGlance | None = None
     problem: str = ""
-    message: str = ""
+    error: Exception | None = None
 
     @property
     def opens(self) -> bool:
@@ -52,7 +54,7 @@ class NamespaceFacts(NamedTuple):
         """Return these facts, or the earlier ones as stale if the backend has not answered."""
         if self.problem != _STALE or earlier is None:
             return self
-        return earlier._replace(problem=_STALE, message=self.message)
+        return earlier._replace(problem=_STALE, error=self.error)
 
 
 def read_facts(open: Callable[[], StateManager]) -> NamespaceFacts:
@@ -67,24 +69,16 @@ def read_facts(open: Callable[[], StateManager]) -> NamespaceFacts:
         with open() as manager:
             head = manager.head()
             if not head.lineage:
-                return NamespaceFacts(problem="gone", message=f"namespace {manager.namespace!r} was dropped")
+                return NamespaceFacts(problem="gone", error=missing_namespace(manager.backend))
             facts = facts._replace(keys=head.count, committed=head.time or None)
             usage, marks = manager.backend.disk_usage(), manager.backend.marks()
             facts = facts._replace(size=None if usage is None else usage.total, checkpoint=marks[-1] if marks else None)
             facts = facts._replace(run=newest_run(manager))
             if any(row.sealed for row in manager.backend.list_keys(limit=1)):
-                facts = facts._replace(problem="sealed", message="no key that was given opens its values")
+                facts = facts._replace(problem="sealed")
     except (StateException, OSError) as error:
-        facts = facts._replace(problem=_problem(error), message=str(error))
+        facts = facts._replace(problem=problem_of(error), error=error)
     return facts
-
-
-def _problem(error: Exception) -> str:
-    if isinstance(error, Sealed):
-        return "sealed"
-    if isinstance(error, BackendUnavailable):
-        return _STALE
-    return "damaged" if isinstance(error, Damaged) else "unreadable"
 
 
 class Column(NamedTuple):

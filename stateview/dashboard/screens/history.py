@@ -239,7 +239,7 @@ class HistoryScreen(DashboardScreen, Screen[None]):
         def failed(error: Exception) -> None:
             if isinstance(error, Sealed):
                 self.query_one("#change-pane").border_title = f"Change r{revision}"
-                error.target = self.dashboard.target_options
+                self.dashboard.error_text(error)  # its hint then names the namespace
                 self.query_one(DiffView).clear(f"(sealed)\n{error.message}\n{error.hint}")
             else:
                 self.dashboard.show_error(error)

@@ -117,7 +117,8 @@ class OverviewScreen(DashboardScreen, Screen[None]):
         name = self.table.name_at_cursor
         facts = self.table.facts.get(name or "")
         if facts is not None and not facts.opens:
-            self.dashboard.notify_user(facts.message, wrong=True)
+            assert facts.error is not None, "a namespace that does not open has an error"
+            self.dashboard.notify_user(self.dashboard.error_text(facts.error), wrong=True)
         elif name is not None:
             if name != self.dashboard.manager.namespace:
                 self.dashboard.switch_to(None, name)

@@ -1,6 +1,7 @@
 """`namespaces` tells of each namespace what the namespace itself tells, on Redis by one request for all."""
 
 import json
+from pathlib import Path
 
 import pytest
 import redis
@@ -36,9 +37,9 @@ def test_each_namespace_is_told_as_it_is(store, capsys):
     for name in ("checkpoint-alone", "empty", "expired", "moved", "plain", "sealed"):
         with StateManager(store, name) as state:
             head = state.head()
-            wanted.append((name, head.count, head.revision, len(state.list_checkpoints())))
+            wanted.append((name, head.count, head.revision, len(state.list_checkpoints()), ""))
     assert found == wanted
-    assert wanted[2:5] == [("expired", 2, 3, 0), ("moved", 1, 3, 2), ("plain", 3, 3, 0)]
+    assert wanted[2:5] == [("expired", 2, 3, 0, ""), ("moved", 1, 3, 2, ""), ("plain", 3, 3, 0, "")]
 
 
 @pytest.mark.parametrize("kind", REDIS)
@@ -51,4 +52,77 @@ def test_damage_in_a_namespace_is_told_by_its_name(new_store, kind, capsys):
         client.delete("stateview:{b}:live")
     assert main(["-s", url, "namespaces"]) == 3
     told = capsys.readouterr()
-    assert told.out == "a\n" and "stateview:{b}:live is gone" in told.err
+    assert told.out == "a\nb\nc\n"
+    assert "b: " in told.err and "stateview:{b}:live is gone" in told.err
+    assert f"'stateview -s {url} -n b recover'" in told.err
+
+
+@pytest.mark.parametrize("words", [["namespaces"], ["stats", "--all"]])
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_the_sound_namespaces_are_listed_beside_damaged_ones(folder, kind, words, capsys):
+    damage(kind, "b", "c")
+    capsys.readouterr()
+    assert main([*words, "--format", "json"]) == 3
+    told = capsys.readouterr()
+    rows = {row["namespace"]: (row["keys"], row["problem"]) for row in json.loads(told.out)}
+    assert rows == {"a": (1, ""), "b": (None, "damaged"), "c": (None, "damaged"), "d": (1, "")}
+    first, *lines = told.err.splitlines()
+    assert first == "2 of 4 namespaces cannot be read"
+    for line, name in zip(lines, "bc", strict=True):
+        assert line.startswith(f"{name}: ") and f"'stateview -n {name} recover'" in line
+    assert main([*words, "--format", "table"]) == 3
+    assert [row.split()[-1] for row in capsys.readouterr().out.splitlines()[1:] if row[0] in "bc"] == ["damaged"] * 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["diff", "live", "live", "--with-namespace", "b"],
+        ["restore", "live", "--from-namespace", "b", "--keys", "k"],
+        ["-n", "b", "load", "k"],
+        ["-n", "b", "doctor"],
+    ],
+)
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_the_advice_names_the_namespace_that_is_damaged(folder, kind, words, capsys):
+    damage(kind, "b")
+    assert main(words) == 3
+    told = capsys.readouterr()
+    assert "'stateview -n b recover'" in told.out + told.err
+
+
+def test_the_advice_names_the_store_that_is_damaged(folder, capsys):
+    damage("sqlite", "b")
+    with StateManager("json:here", "b") as state:
+        state.save("k", 1)
+    store = f"sqlite:{folder / '.claude/state'}"
+    wanted = f"'stateview -s {store} -n b recover'"
+    assert main(["-s", "json:here", "-n", "b", "diff", "live", "live", "--with-store", store]) == 3
+    assert wanted in capsys.readouterr().err
+    assert main(["-n", "b", "doctor", store]) == 3
+    assert wanted in capsys.readouterr().out
+
+
+def test_the_advice_on_a_missing_ref_names_the_other_namespace(folder, capsys):
+    damage("sqlite", "b")
+    assert main(["-n", "a", "diff", "live", "zzzz", "--with-namespace", "c"]) == 1
+    assert "'stateview -n c checkpoints'" in capsys.readouterr().err
+
+
+def test_a_message_names_the_namespace_whose_commit_undo_takes_back(folder, run):
+    damage("sqlite", "b")
+    assert "'stateview -n a undo' takes it back" in run("-n", "a", "delete", "k", "--yes")[2]
+    assert "'stateview undo' takes it back" in run("delete", "k", "--yes")[2]
+    Path("script").write_text("delete k --yes\nload k --at nosuch\n")
+    _, _, told = run("-n", "c", "shell", "--file", "script")
+    assert "'stateview -n c undo' takes it back" in told and "'stateview -n c checkpoints'" in told
+
+
+def damage(kind, *names):
+    """Make a store of namespaces `a` to `d` that the folder chooses, and damage some."""
+    for name in "abcd":
+        with StateManager(kind, name) as state:
+            state.save("k", 1)
+    assert main(["init", kind, "d"]) == 0
+    for name in names:
+        (Path(".claude/state") / name / {"json": "history.jsonl", "sqlite": "state.db"}[kind]).write_bytes(b"x" * 30)
