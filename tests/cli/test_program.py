@@ -378,10 +378,22 @@ def test_no_match_is_not_no_difference(state: StateManager) -> None:
     state.save("k", 1)
     state.checkpoint("cp")
     state.save("k", 2)
-    assert "no key matches 'zzz*'" in err("diff", "cp", "--keys", "zzz*", code=0)
-    assert "no key matches 'zzz*'" in err("restore", "cp", "--keys", "zzz*", code=0)
-    state.restore_checkpoint("cp")
-    assert run("diff", "cp", "--keys", "k*")[1] == "no difference between cp and live\n"
+    state.save("same", 1)
+    state.checkpoint("later")
+    state.save("k", 3)
+    alone = "no key matches 'zzz*' in either state\n"
+    assert run("diff", "cp", "--keys", "zzz*") == ("", alone)
+    assert run("restore", "cp", "--keys", "zzz*", "--dry-run") == ("", alone)
+    assert run("restore", "cp", "--keys", "zzz*") == ("", alone)
+    other = ("restore", "cp", "--keys", "zzz*", "--from-namespace", "other")
+    with state.fork("other"):
+        assert run(*other)[1] == alone
+    assert run("diff", "later", "--keys", "s*")[1] == "no difference between later and live in these keys\n"
+    some = "live already equals later in these keys; nothing to restore\n"
+    assert run("restore", "later", "--keys", "same")[1] == some
+    assert run("restore", "later", "-k", "same", "-k", "zzz*")[1] == f"{alone[:-1]}; {some}"
+    state.restore_checkpoint("later")
+    assert run("diff", "later")[1] == "no difference between later and live\n"
 
 
 def test_blame_sees_through_undo_and_redo(state: StateManager) -> None:

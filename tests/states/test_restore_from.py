@@ -113,6 +113,6 @@ def test_the_command_previews_and_takes(state: StateManager, store_url: str, run
     assert content(state) == {**HERE, "notes": "theirs", "job": {"tokens": 2, "tags": ["a"]}}
     assert state.log(1)[0].reason == "as staging"
     code, _, err = run(*where, *take, "--keys", "same")
-    assert code == 0 and "live already equals staging:live; nothing to restore" in err
+    assert code == 0 and "live already equals staging:live in these keys; nothing to restore" in err
     code, _, err = run(*where, *take, "--path", "same#/a")
     assert code == 1 and "diff live live --with-namespace staging" in err

@@ -24,6 +24,7 @@ from ..exit_codes import ConfirmationRequired, ExitCode, UsageError
 from ..results import ActionResult, DiffResult, FullScreen, Record, Table, no_match, plural, unless_cut
 
 DRY_RUN = "dry run: nothing was changed"
+_NOT_RESTORED = "; nothing to restore"
 _NOTHING_TO_REVERT = "nothing to revert"
 _NOT_COMMITTED = "(open transaction, not committed)"
 _FILTERS = ("by", "since", "until", "grep")  # of log and history
@@ -112,7 +113,7 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
     return DiffResult(
         code=code, diff=changes, patch=args.get("patch", False), keys_only=args.get("summary", False),
         full_screen=screen,
-        empty=_note_globs(keys, f"no difference between {changes.before} and {changes.after}", changes, *views),
+        empty=_empty(args, f"no difference between {changes.before} and {changes.after}", changes, *views),
     )  # fmt: skip
 
 
@@ -136,8 +137,9 @@ def _diff_of_transaction(context: Context, transaction: Transaction, args: dict[
     code = ExitCode.MISSING if args.get("exit_code") and changes else ExitCode.OK
     empty = "the transaction changes nothing" if view is None else f"no difference between {view.ref} and transaction"
     return DiffResult(
-        code=code, diff=changes, patch=args.get("patch", False), keys_only=args.get("summary", False), empty=empty
-    )
+        code=code, diff=changes, patch=args.get("patch", False), keys_only=args.get("summary", False),
+        empty=empty + _in_chosen(args),
+    )  # fmt: skip
 
 
 def restore(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult:
@@ -149,21 +151,21 @@ def restore(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult
     origin = source or manager
     at = pinned(origin.backend, ref)  # what is restored is what is shown, although `@2h` moves on meanwhile
     target, label = origin.at(at), ref if source is None else f"{source.namespace}:{ref}"
-    empty = f"live already equals {label}; nothing to restore"
+    empty = f"live already equals {label}"
     paths = _paths(manager.at("live"), target, args["path"]) if "path" in args else None
     options: dict[str, Any] = {"paths": paths, "source": source}
     options |= {name: args[name] for name in ("expected", "previewed", "reason") if name in args}
 
     def preview() -> tuple[Diff, str]:
         planned = manager.restore_checkpoint(at, keys, dry_run=True, **options)
-        return planned, _note_globs(keys, empty, planned, target, manager.at("live"))
+        return planned, _empty(args, empty, planned, target, manager.at("live"), after=_NOT_RESTORED)
 
     if args.get("dry_run"):
         planned, empty = preview()
         return DiffResult(DRY_RUN if planned else "", diff=planned, empty=empty)
     if context.ask is None or context.options.get("yes"):
         applied = manager.restore_checkpoint(at, keys, **options)
-        empty = _note_globs(keys, empty, applied, target, manager.at("live"))
+        empty = _empty(args, empty, applied, target, manager.at("live"), after=_NOT_RESTORED)
         result = _applied(applied, f"restored {label}", empty, paths=paths)
         result.summary += _deleted_checkpoints(manager, applied)
         return result
@@ -271,12 +273,23 @@ def _paths(live: StateView, target: StateView, words: list[str]) -> dict[str, se
     return paths
 
 
-def _note_globs(patterns: list[str] | None, empty: str, changes: Diff, *views: StateView) -> str:
-    """Return the message for no difference. It names the globs that match no key of any state, in O(keys)."""
-    if changes:
-        return empty
-    globs = [glob for glob in patterns or () if not any(next(view.raw_entries(keys=glob), None) for view in views)]
-    return f"{no_match(globs, ' in either state')}; {empty}" if globs else empty
+def _empty(args: dict[str, Any], empty: str, changes: Diff, *views: StateView, after: str = "") -> str:
+    """Return the message for no difference, which tells of the chosen keys and paths alone.
+
+    It names the globs that match no key of any state, in O(keys).
+    """
+    said = f"{empty}{_in_chosen(args)}{after}"
+    patterns = () if changes else args.get("keys", ())
+    globs = [glob for glob in patterns if not any(next(view.raw_entries(keys=glob), None) for view in views)]
+    if not globs:
+        return said
+    unmatched = no_match(globs, " in either state")
+    return unmatched if len(globs) == len(patterns) and "path" not in args else f"{unmatched}; {said}"
+
+
+def _in_chosen(args: dict[str, Any]) -> str:
+    chosen = [word for name, word in (("keys", "keys"), ("path", "paths")) if name in args]
+    return f" in these {' and '.join(chosen)}" if chosen else ""
 
 
 def undo(context: Context, args: dict[str, Any]) -> DiffResult:
