@@ -30,6 +30,7 @@ from .results import (
 _NO_WIDTH = "\u034f"
 _COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
 _CELL_COLUMNS = 60
+_CHART_ROWS = 8  # at least
 _EXCERPT_CHARACTERS = 200  # of a value in a pipe
 _VALUE_BYTES = 40_000  # of a value at a terminal
 _SIDE_CHARACTERS = 200  # of the value before or after a change
@@ -39,15 +40,16 @@ _ALIGNED_ROWS = 1000  # rows that decide the widths of the columns
 
 
 class Style(Struct, frozen=True):
-    """The format (or "" for the default one), whether the output is a terminal, its colours, and its columns.
+    """The format (or "" for the default one), whether the output is a terminal, its colours, columns and lines.
 
-    Columns of 0 are those of the terminal that the process has.
+    Columns of 0 are those of the terminal that the process has, and lines of 0 a half of those.
     """
 
     format: str = ""
     terminal: bool = False
     colour: bool = False
     columns: int = 0
+    lines: int = 0
 
     def paint(self, text: str, sign: str) -> str:
         """Return a text in the colour of a sign."""
@@ -208,7 +210,7 @@ def _chart(result: Chart, style: Style) -> Iterator[str]:
     """Yield the chart of a number, between what it is and the time that it covers. Masked values are left out."""
     from shutil import get_terminal_size
 
-    from .chart import chart, short
+    from .chart import SPREAD, chart, short
 
     rows = [row for row in result.rows if isinstance(row[2], int | float)]
     if not rows:
@@ -217,8 +219,11 @@ def _chart(result: Chart, style: Style) -> Iterator[str]:
     values = [row[2] for row in rows]
     left = f", {plural(result.without_number, 'version')} without a number" if result.without_number else ""
     title = f"{result.title}  {plural(len(rows), 'version')}, {short(values[0])} → {short(values[-1])}{left}"
+    size = get_terminal_size()
+    height = style.lines or (size.lines // 2 if style.terminal else 0)
+    lines = chart(values, (style.columns or size.columns) - 1, max(_CHART_ROWS, height - 2))
+    title += f", {SPREAD} from least to greatest" if any(SPREAD in line for line in lines) else ""
     yield escape_control_characters(title) + "\n"
-    lines = chart(values, (style.columns or get_terminal_size().columns) - 1)
     yield from (f"{line}\n" for line in lines)
     first, last = (f"r{row[0]} {row[1][:19].replace('T', ' ')}" for row in (rows[0], rows[-1]))
     margin = " " * (lines[0].index("┤") + 1)

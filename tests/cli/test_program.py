@@ -385,7 +385,7 @@ def test_no_match_is_not_no_difference(state: StateManager) -> None:
     assert run("diff", "cp", "--keys", "zzz*") == ("", alone)
     assert run("restore", "cp", "--keys", "zzz*", "--dry-run") == ("", alone)
     assert run("restore", "cp", "--keys", "zzz*") == ("", alone)
-    other = ("restore", "cp", "--keys", "zzz*", "--from-namespace", "other")
+    other = ("restore", "live", "--keys", "zzz*", "--from-namespace", "other")
     with state.fork("other"):
         assert run(*other)[1] == alone
     assert run("diff", "later", "--keys", "s*")[1] == "no difference between later and live in these keys\n"

@@ -30,6 +30,7 @@ MAX_CHARACTERS = 16_000_000  # an output keeps no more characters
 LINE_CHARACTERS = 20_000  # longer lines are cut
 MAX_OUTPUTS = 3  # outputs of ended jobs in memory
 WHOLE_VALUE_BYTES = 4_000_000  # larger values are not indented
+_FRAME_LINES = 3  # of the screen of an output: title, state and keys
 _BY_LINES = ("", "pretty", "table", "json")  # the formats with a line of titles, and then a line for each row
 POLL_SECONDS = 0.1  # how often a question checks whether its job was stopped
 
@@ -331,7 +332,9 @@ class Jobs:
             job.output.revision = result.data["revision"]
         if isinstance(result, Table) and result.columns == ("key", "path", "value") and format_ in _BY_LINES:
             job.output.record_targets(result)
-        for piece in render(result, Style(format_, terminal=True, columns=self._app.size.width - 2)):
+        size = self._app.size
+        style = Style(format_, terminal=True, columns=size.width - 2, lines=size.height - _FRAME_LINES)
+        for piece in render(result, style):
             job.check()
             if not job.output.write(piece):
                 break

@@ -106,3 +106,30 @@ def test_the_axis_of_a_chart(values: list[float], first: str, last: str) -> None
     lines = chart(values, 40)
     assert lines[0].startswith(first) and lines[-1].startswith(last)
     assert all(len(line) <= 40 for line in lines) and len(lines) == 8
+    assert len(chart(values, 40, 20)) == 20
+
+
+def bars(values: list[float], columns: int) -> list[str]:
+    """Return the rows of a chart, the lowest first, without the axis."""
+    return [line.partition("┤")[2] for line in reversed(chart(values, columns))]
+
+
+def test_a_spike_among_many_numbers_reaches_the_top() -> None:
+    values = [10.0] * 300
+    values[150] = 1000
+    rows = bars(values, 66)
+    assert len(rows[0]) == 60 and rows[0] == "▁" * 60
+    assert [row.rstrip() for row in rows[1:]] == [" " * 30 + "░"] * 7
+
+
+def test_numbers_that_alternate_are_shaded_from_the_least_to_the_greatest() -> None:
+    rows = bars([4.0, 8.0] * 100, 42)
+    assert rows == ["█" * 39] * 4 + ["░" * 39] * 4
+    falling = bars([number % 2 * 20.0 - 10 for number in range(200)], 43)
+    assert set(falling[0]) == {"▁"} and set("".join(falling[1:])) == {"░"}
+
+
+def test_a_chart_takes_the_height_of_the_terminal(state: StateManager) -> None:
+    terminal = Terminal("plot", "job#/tokens", *WHERE, columns=100, rows=50)
+    assert terminal.end() == 0
+    assert sum("┤" in line for line in terminal.text.splitlines()) == 23
