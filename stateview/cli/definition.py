@@ -177,8 +177,8 @@ _RUN_ACTS = (
     Act("unlock", "unlock [RUN]", "take a run away from its process, which can then write no more", ("name",)),
 )
 
-_PLACE = Arg("key", "key", "a key, or KEY#POINTER for a place inside its value")
-_PLACES = (
+PLACE = Arg("key", "key", "a key, or KEY#POINTER for a place inside its value")
+PLACES = (
     "KEY#POINTER is a place inside the value of KEY, by a JSON Pointer; - appends to an array. The rest of the value\n"
     "and its expiry stay. A key that contains #/ comes first."
 )
@@ -197,7 +197,7 @@ COMMANDS = (
         KEYS,
         "cli.commands.keys:save",
         "save a value under a key",
-        (_PLACE, Arg("value", "value", "JSON, otherwise a string; - reads standard input, @FILE reads a file")),
+        (PLACE, Arg("value", "value", "JSON, otherwise a string; - reads standard input, @FILE reads a file")),
         (
             Option("string", "flag", "save the value as a string, even if it is valid JSON"),
             Option("json", "flag", "fail unless the value is valid JSON"),
@@ -214,7 +214,7 @@ COMMANDS = (
             "save report @report.json",
             "save 'job#/limits/tokens' 5",
         ),
-        more=_PLACES,
+        more=PLACES,
         back=BY_UNDO,
     ),
     Command(
@@ -297,7 +297,7 @@ COMMANDS = (
         KEYS,
         "cli.commands.places:increment",
         "add to a number, and print the new number",
-        (_PLACE, Arg("by", "value", "the number to add (default: 1)", required=False)),
+        (PLACE, Arg("by", "value", "the number to add (default: 1)", required=False)),
         (_DRY_RUN, _REASON),
         examples=("increment count", "increment 'job#/tries' 2"),
         more=f"What is not there yet begins with 0. {_KEPT}",
@@ -308,7 +308,7 @@ COMMANDS = (
         KEYS,
         "cli.commands.places:append",
         "append a value to an array",
-        (_PLACE, Arg("value", "value", "JSON, otherwise a string; - reads standard input, @FILE reads a file")),
+        (PLACE, Arg("value", "value", "JSON, otherwise a string; - reads standard input, @FILE reads a file")),
         (
             Option("string", "flag", "append the value as a string, even if it is valid JSON"),
             Option("json", "flag", "fail unless the value is valid JSON"),
@@ -574,7 +574,7 @@ COMMANDS = (
         STATES,
         "cli.commands.plot:plot",
         "draw a number over its history",
-        (_PLACE,),
+        (PLACE,),
         (replace(_LIMIT, help="draw at most the newest N versions (default: 1000)"), *_FILTERS[1:]),
         examples=("plot job#/limits/tokens", "plot 'job#/limits/tokens' --since yesterday --format jsonl"),
         more="A pipe gets the revisions, times and values.\n" + _TIMES,

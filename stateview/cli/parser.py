@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from ..arguments import MAX_INTEGER, check_pattern
 from ..errors import Hint, run, see
-from .definition import BY_NAME, GLOBALS, Command, Option
+from .definition import BY_NAME, GLOBALS, PLACE, Command, Option
 from .exit_codes import UsageError
 
 KEY_IN_LINE = r"\b(?:svk1-(?:[a-z2-7]{4}[- ]?){3}|passphrase:)"
@@ -185,6 +185,7 @@ def _parse_option(
 
 
 def _assign_positional(command: Command, positional: list[str], arguments: dict[str, Any]) -> None:
+    given = tuple(positional)
     for arg in command.args:
         if arg.name in arguments:
             continue
@@ -196,7 +197,12 @@ def _assign_positional(command: Command, positional: list[str], arguments: dict[
         elif arg.required:
             raise UsageError(f"{command.name}: {arg.name.upper()} is missing ({arg.help})", f"Usage: {command.usage}")
     if positional:
-        raise UsageError(f"{command.name}: {positional[0][:60]!r} is one argument too many", f"Usage: {command.usage}")
+        hint = f"Usage: {command.usage}"
+        if command.args[:1] == (PLACE,) and given[1:] and given[1].startswith("/"):
+            from .values import place_hint
+
+            hint = place_hint(*given[:2])
+        raise UsageError(f"{command.name}: {positional[0][:60]!r} is one argument too many", hint)
 
 
 def _convert(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> Any:

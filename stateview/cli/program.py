@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NOTHING_CHANGED, BackendError, StateException, see
+from ..errors import NOTHING_CHANGED, BackendError, KeyNotFound, StateException, see
 from .context import Context, target_options
 from .exit_codes import ConfirmationRequired, ExitCode, UsageError, exit_code
 from .parser import ParsedArgs, parse
@@ -166,6 +166,12 @@ def load_handler(command: Command) -> Any:
         try:
             return handler(context, arguments)
         except StateException as error:
+            name = arguments.get("key")
+            if isinstance(error, KeyNotFound) and isinstance(name, str) and "#/" in name:
+                from .commands.places import place_step
+
+                if (step := place_step(context, command, name, arguments.get("at"))) is not None:
+                    error.next_steps = (step,)
             _ = error.next_steps  # similar names are looked up now, on this thread, while the store is open
             raise
 

@@ -78,3 +78,10 @@ def type_name(value: Any) -> str:
         return "null"
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
     return kinds[type(value)]
+
+
+def place_hint(key: str, pointer: str) -> str:
+    """Return the hint for a place that was given in two words to a command that takes it in one."""
+    from shlex import quote
+
+    return f"Give a place in one word, with #: {quote(f'{key}#{pointer}')}"

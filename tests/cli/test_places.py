@@ -87,3 +87,23 @@ def test_a_redacted_value_is_not_shown(words, is_masked):
     shown = redacted_words(words, ("*token*",))
     assert (shown != words, "x" in shown[-1]) == (is_masked, not is_masked)
     assert reveals_redacted({"key": words[1], "value": words[2]}, ("*token*",)) == is_masked
+
+
+def test_a_place_in_the_form_of_another_command_is_told_in_the_right_form(sv, store_url):
+    sv("save", "job", '{"limits": {"tokens": 3}, "tags": []}')
+    sv("checkpoint", "cp")
+    target = f"stateview -s {store_url} -n ns"
+    said = sv("load", "job#/limits/tokens", code=1)
+    assert said.endswith(f"Did you mean '{target} load job /limits/tokens'?")
+    assert sv("load", "job#/tags", "--at", "cp", code=1).endswith(f"'{target} load job /tags --at cp'?")
+    assert sv("blame", "job#/tags", code=1).endswith(f"Did you mean '{target} blame job /tags'?")
+    assert f"'{target} load job /tags' prints this place" in sv("history", "job#/tags", code=1)
+    assert "job#/tags" not in sv("load", "other#/tags", code=1).partition("Did you mean")[2]
+    for words in (
+        ["increment", "job", "/limits/tokens"], ["increment", "job", "/limits/tokens", "2"],
+        ["save", "job", "/limits/tokens", "2"], ["plot", "job", "/limits/tokens"],
+    ):  # fmt: skip
+        assert sv(*words, code=2).endswith("Give a place in one word, with #: 'job#/limits/tokens'")
+    assert sv("append", "job", "/tags", "x", code=2).endswith("'job#/tags'")
+    assert "Usage: increment" in sv("increment", "--key", "job", "--by", "1", "/x", code=2)
+    assert "Usage: namespaces" in sv("namespaces", "/x", "/y", code=2)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis_servers
-from dashboard_cases import leave
+from dashboard_cases import leave, toasts
 from dashboard_host import answered, compared, line_with, screen_text, shown, until, write
 from textual.pilot import Pilot
 
@@ -664,3 +664,11 @@ def test_what_is_redacted_is_not_found_by_its_value(sqlite: str, sought: str) ->
             await shown(pilot, f"no value holds '{sought}'", "masked values are not searched")
 
     look(StateManager(sqlite, "work"), flow, redact=("*token*",))
+
+
+def test_a_chart_of_an_object_asks_for_a_number_in_the_value_pane(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await pilot.press("number_sign")
+        await until(pilot, lambda: any("Go to a number in the value pane" in one for one in toasts(pilot)))
+
+    look(StateManager(url, "work"), flow)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ... import codec
-from ...errors import InvalidArgument
+from ...errors import InvalidArgument, NextStep
 from ...model import ABSENT, is_key
 from ...states.transaction import Transaction
 from ..context import Context
 from ..exit_codes import UsageError
 from ..results import ActionResult, DiffResult, ValueResult, plural
-from ..values import read_value
+from ..values import place_hint, read_value
+
+if TYPE_CHECKING:
+    from ..definition import Command
 
 _SIGN = "#/"
 
@@ -32,6 +35,17 @@ def split_place(context: Context, word: str) -> tuple[str, str]:
     else:
         present = {key for key in names if context.read(key) is not ABSENT}
     return next((place for place in places if place[0] in present), (word, ""))
+
+
+def place_step(context: Context, command: Command, key: str, at: str | None) -> NextStep | None:
+    """Return the next step for a missing key that is `KEY#POINTER` of a key that exists; None otherwise."""
+    key, path = split_place(context, key)
+    if not path:
+        return None
+    words = key, path, *(("--at", at) if at is not None else ())
+    if any(arg.name == "path" for arg in command.args):
+        return NextStep("Did you mean ", (command.name, *words), "?")
+    return NextStep("", ("load", *words), " prints this place of the value")
 
 
 def patch(context: Context, args: dict[str, Any]) -> ActionResult | DiffResult:
@@ -71,7 +85,8 @@ def increment(context: Context, args: dict[str, Any]) -> ValueResult | DiffResul
     """`increment KEY[#POINTER] [BY]`."""
     by = read_value(args.get("by", "1"))
     if not _is_number(by):
-        raise UsageError(f"increment by {args['by'][:40]!r}: give a number")
+        hint = place_hint(args["key"], args["by"]) if args["by"].startswith("/") else ""
+        raise UsageError(f"increment by {args['by'][:40]!r}: give a number", hint)
 
     def add(value: Any) -> Any:
         if not _is_number(value):

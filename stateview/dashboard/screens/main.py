@@ -314,7 +314,14 @@ class MainScreen(FilteringScreen):
             return
         place = f"{key}#{view.pointer}" if view.has_focus and view.key == key and view.pointer else key
         below = [] if at.ref == "live" or at.revision < 0 else ["--below", str(at.revision + 1)]
-        self.dashboard.acts.start(["plot", *below, *options_end(place)])
+        self.dashboard.acts.start(["plot", *below, *options_end(place)], failed=self._plot_failed)
+
+    def _plot_failed(self, error: Exception) -> None:
+        from ...cli.commands.plot import NoNumber
+
+        if isinstance(error, NoNumber):
+            error.next_steps = ("Go to a number in the value pane",)
+        self.dashboard.show_error(error, act=True)
 
     def action_copy(self) -> None:
         """Copy the key, the value or a command line; with the focus in the value, the selected place."""

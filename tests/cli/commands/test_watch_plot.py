@@ -91,6 +91,16 @@ def test_a_number_over_its_history(state: StateManager, run: Run) -> None:
     assert run(*WHERE, "plot", "nothing")[0] == 1
 
 
+def test_the_numbers_of_a_value_that_is_no_number_are_named(state: StateManager, run: Run) -> None:
+    state.save("a b", {"n": True, "deep": {"x": [{"~/": 1.5}], "y": 2, "z": 3}, "text": "1", "at": 4})
+    state.save("a b", [], path="/last")
+    assert run(*WHERE, "plot", "a b")[2].endswith("Give 'a b#/at' or 'a b#/deep/y' or 'a b#/deep/z'\n")
+    assert run(*WHERE, "plot", "a b#/deep/x")[2].endswith("Give 'a b#/deep/x/0/~0~1'\n")
+    assert "'stateview -s sqlite:st -n w load phase'" in run(*WHERE, "plot", "phase")[2]
+    state.delete("a b")
+    assert run(*WHERE, "plot", "a b")[2].endswith("Give 'a b#/at' or 'a b#/deep/y' or 'a b#/deep/z'\n")
+
+
 @pytest.mark.parametrize(
     ("values", "first", "last"),
     [
