@@ -140,7 +140,9 @@ def test_doctor_tells_the_format_and_what_packs_it(old: Old, capsys: pytest.Capt
     command = ["--store", old.url, "-n", "main"]
     assert main(["doctor", *command, "--format", "json"]) == 0
     told = capsys.readouterr()
-    assert [finding["remedy"] for finding in json.loads(told.out)] == ["Run 'stateview compact': it packs them"]
+    assert [finding["remedy"] for finding in json.loads(told.out)] == [
+        f"Run 'stateview {' '.join(command)} compact': it packs them"
+    ]
     assert "whole versions (format 1)" in told.err
     assert main(["compact", *command]) == 0
     assert main(["doctor", *command]) == 0

@@ -205,7 +205,9 @@ def test_the_command(state: StateManager, store_url: str, run: Callable[..., tup
     assert (code, out) == (4, "") and "'d' (revision 5)" in err and "--skip-conflicts" in err
     assert state.revision == 5
     code, out, err = done("--commit", "live~2", "--skip-conflicts", "--reason", "sorry")
-    assert code == 0 and "reverted commit 3: 3 keys" in err and "'d' (revision 5)" in err and "stateview undo" in err
+    assert (
+        code == 0 and "reverted commit 3: 3 keys" in err and "'d' (revision 5)" in err and " undo' takes it back" in err
+    )
     assert content(state) == {"a": "a1", "b": "b1", "d": "d5", "e": "e1", "other": 4}
     assert state.log(1)[0].reason == "sorry"
     code, out, err = done("--commit", "3", "--skip-conflicts")

