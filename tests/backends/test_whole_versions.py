@@ -141,7 +141,7 @@ def test_doctor_tells_the_format_and_what_packs_it(old: Old, capsys: pytest.Capt
     assert main(["doctor", *command, "--format", "json"]) == 0
     told = capsys.readouterr()
     assert [finding["remedy"] for finding in json.loads(told.out)] == [
-        f"Run 'stateview {' '.join(command)} compact': it packs them"
+        f"Run 'stateview -s {old.url} -n main compact': it packs them"
     ]
     assert "whole versions (format 1)" in told.err
     assert main(["compact", *command]) == 0
