@@ -849,7 +849,7 @@ def test_a_page_writes_no_file_of_the_server_and_downloads_instead(browser: Brow
                 page.press("S")
                 is_downloaded(taken / name, content)
                 page.press("q")
-                page.until("Checkpoint")
+                page.until("H History")
             assert page.complaints == []
             page.close()
     assert theirs.read_text() == "theirs"
