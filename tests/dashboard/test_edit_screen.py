@@ -378,6 +378,23 @@ def test_of_a_race_theirs_can_be_taken_and_mine_is_in_the_clipboard(state):
     assert state.load("k") == {"a": 2}
 
 
+def test_of_a_race_in_a_page_mine_is_downloaded_if_it_is_long(state, monkeypatch):
+    state.save("k", {"a": 1})
+    delivered = []
+    monkeypatch.setattr("stateview.dashboard.screens.edit.CLIPBOARD_CHARACTERS", 5)
+    monkeypatch.setattr(Bare, "is_web", True)
+    monkeypatch.setattr(Bare, "deliver_text", lambda _, file, **_names: delivered.append(file.read()))
+
+    async def scenario():
+        async with running(state, size=(60, 15)) as (app, pilot):
+            await raced(app, pilot, state, lambda: state.save("k", {"a": 2}))
+            await pilot.press("t")
+            await until(pilot, lambda: app.told)
+            assert "downloaded" in app.told[-1] and '"mine"' in delivered[0]
+
+    run(scenario)
+
+
 def test_of_a_race_one_can_go_on_editing(state):
     state.save("k", {"a": 1})
 

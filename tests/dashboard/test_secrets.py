@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from dashboard_host import answered, line_with, screen_text, shown, until
 from test_main_screen import main, opened
+from textual.events import DeliveryFailed
 from textual.pilot import Pilot
 
 import stateview.dashboard.app
@@ -323,6 +324,14 @@ def test_what_was_being_read_when_secrets_were_masked_is_masked(url: str) -> Non
         assert "hunter" not in screen_text(app)
 
     look(url, flow)
+
+
+def test_a_page_says_why_a_download_failed(url: str) -> None:
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        app.post_message(DeliveryFailed("key", OSError("change.json is over 64 MB, too large for the page")))
+        await until(pilot, lambda: "change.json is over 64 MB" in told(app))
+
+    look(url, flow, kind=Web)
 
 
 @pytest.mark.parametrize("read_only", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from typing import Any
 
@@ -11,13 +12,8 @@ from ...cli.definition import Command
 from ...cli.exit_codes import UsageError
 from ...cli.parser import options_of, parse
 
-_HINTS = {
-    "export": "'export' alone shows the text, and S there saves it as a download",
-    "save": "Give the value",
-    "append": "Give the value",
-    "patch": "Give the value",
-    "merge": "Give the value",
-}
+TERMINAL_HINT = "Use a terminal there"
+_DOWNLOAD = "'export' alone shows the text, and S there saves it as a download"
 
 
 def check_command(
@@ -39,20 +35,18 @@ def check_command(
         raise on_server(f"'{command.name}'")
     for option in {option.name: option for option in options_of(command).values()}.values():
         name = option.name.replace("-", "_")
-        given = arguments.get(name, options.get(name))
-        if not given:
-            continue
-        if option.local:
+        given = [values[name] for values in (arguments, options) if values.get(name)]  # both can name a store
+        if given and option.local:
             raise on_server(f"--{option.name}")
-        for word in given if isinstance(given, list) else [given]:
+        for word in itertools.chain.from_iterable(one if isinstance(one, list) else [one] for one in given):
             if option.kind == "store":
                 check_store(word, stores)
             elif option.kind == "path" and word != "-":
-                raise on_server("a file", _HINTS.get(command.name))
+                raise on_server("a file", _DOWNLOAD if command.name == "export" else TERMINAL_HINT)
             elif option.kind == "value" and word[:1] == "@" != word and not arguments.get("string"):
-                raise on_server(word[:60], _HINTS.get(command.name))
-        if option.kind == "line":
-            inner = parse(words_of(given))
+                raise on_server(word[:60], "Give the value")
+        if given and option.kind == "line":
+            inner = parse(words_of(given[0]))
             if inner.command is not None:
                 check_command(inner.command, inner.arguments, inner.globals, stores)
 
@@ -71,6 +65,6 @@ def check_store(store: str, stores: Collection[str]) -> None:
         )
 
 
-def on_server(what: str, hint: str | None = None) -> UsageError:
+def on_server(what: str, hint: str = TERMINAL_HINT) -> UsageError:
     """Build the error about what is of the server's machine, such as a file."""
-    return UsageError(f"{what} is refused in a browser: it would be on the server", hint or "Use a terminal there")
+    return UsageError(f"{what} is refused in a browser: it would be on the server", hint)

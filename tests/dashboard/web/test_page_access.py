@@ -72,6 +72,7 @@ LINES = (
     "export /tmp/out.json", "export -- out", "export --file out", "import in.jsonl", "import redis://localhost:6379/0",
     "import -", "migrate prod sqlite:new --switch", "migrate prod sqlite:new", "migrate prod prod --switch", "demo",
     "diff 1 --with-store json:/etc", "restore 1 --from-store sqlite:x --keys k", "-s sqlite:/x keys", "doctor json:/x",
+    "-s json:/x doctor prod",
     "connect sqlite:/x", "init", "edit k", "shell", "key new", "key rotate --key-file f", "source f", "serve",
     "_complete -- -s sqlite:/x keys", "explain import f", "explain -s sqlite:/x keys", "explain 'export f'",
     "explain explain export f", "patch k @f", "merge k @f", "append k @f", "save k @f", "keys > f", "keys | cat", "!id",
@@ -108,5 +109,6 @@ def test_a_page_completes_nothing_of_another_store(tmp_path: Any) -> None:
         assert [one.text for one in argument_candidates(words, context)] == ["hidden"]
         with pytest.raises(UsageError, match="refused in a browser"):
             argument_candidates(words, context, (), [own.url])
+        assert argument_candidates(["export", ""], context, (), [own.url]) == []  # and no file of the server
         seen: list[Candidate] = argument_candidates(["load", ""], context, (), [own.url])
         assert [one.text for one in seen] == ["seen"]
