@@ -676,10 +676,10 @@ def test_a_traceback_is_for_the_server_and_not_for_the_page(tiny: list[str]) -> 
             pass
         said = "The error is in the terminal, or the log, of the server."
         assert json.loads(message) == {"type": "ended", "code": 1, "text": said}
-        while not serving.line().endswith("a page has ended with exit code 1:\n"):
-            pass
-        while "RuntimeError: out of luck" not in serving.line():
-            pass
+        serving.end()
+        assert serving.process.stderr is not None
+        told = serving.process.stderr.read()
+        assert "a page has ended with exit code 1:\n" in told and "RuntimeError: out of luck" in told
 
 
 def test_a_browser_gets_what_is_copied_and_the_files_that_are_handed_out(
