@@ -13,6 +13,7 @@ from msgspec import Struct
 from .errors import Hint, InvalidName, StateException, hint_text
 
 NAMES_PER_LINE = 10  # names in one line of a report
+_SIMILAR_RATIO = 0.6  # as difflib has it
 _SIMILAR_CHARACTERS = 200  # the time of a comparison grows with the square of the length
 
 MAX_KEY_BYTES = 1024
@@ -149,15 +150,46 @@ def did_you_mean(name: str, names: Iterable[str], quoted: bool = False) -> str:
 
     O(names). Longer names than `_SIMILAR_CHARACTERS` are not compared.
     """
-    from difflib import get_close_matches
-
     folded: dict[str, list[str]] = {}
     for other in names:
         if len(other) <= _SIMILAR_CHARACTERS:
             folded.setdefault(other.casefold(), []).append(other)
-    near = get_close_matches(name.casefold(), folded, 3) if len(name) <= _SIMILAR_CHARACTERS else []
+    near = nearest(name.casefold(), folded) if len(name) <= _SIMILAR_CHARACTERS else []
     found = [repr(other) if quoted else other for fold in near for other in folded[fold]][:3]
     return f"Did you mean {' or '.join(found)}?" if found else ""
+
+
+def nearest(name: str, others: Iterable[str], most: int = 3) -> list[str]:
+    """Return the names most similar to a name, the best first. O(names).
+
+    First are those with the same number, zeros before it apart, then those that start with the name. Then come those
+    with a character more or less, best near the end, and last those that difflib finds similar.
+    """
+    import re
+    from difflib import SequenceMatcher
+    from heapq import nsmallest
+
+    padding = re.compile(r"(?<!\d)0+(?=\d)")
+    unpadded, matcher = padding.sub("", name), SequenceMatcher(b=name)
+
+    def rank(other: str) -> tuple[int, float, str] | None:
+        if padding.sub("", other) == unpadded:
+            return 0, len(other), other
+        if other.startswith(name):
+            return 1, len(other), other
+        short, long = sorted((name, other), key=len)
+        if len(long) - len(short) == 1:
+            same = next((at for at, sign in enumerate(short) if sign != long[at]), len(short))
+            if short[same:] == long[same + 1 :]:
+                return 2, len(short) - same, other
+        matcher.set_seq1(other)
+        ratio = min(matcher.real_quick_ratio(), matcher.quick_ratio())
+        if ratio < _SIMILAR_RATIO or (ratio := matcher.ratio()) < _SIMILAR_RATIO:
+            return None
+        return 3, -ratio, other
+
+    ranks = (found for other in others if (found := rank(other)) is not None)
+    return [other for *_, other in nsmallest(most, ranks)]
 
 
 class Problem(Struct, frozen=True):

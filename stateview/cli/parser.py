@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from ..arguments import MAX_INTEGER, check_pattern
 from ..errors import Hint, run, see
+from ..model import nearest
 from .definition import BY_NAME, GLOBALS, PLACE, Command, Option
 from .exit_codes import UsageError
 
@@ -112,10 +113,8 @@ def find(name: str) -> Command:
     """
     command = BY_NAME.get(name)
     if command is None:
-        from difflib import get_close_matches
-
         _refuse_keys([name])
-        near = get_close_matches(name, [name for name in BY_NAME if name[0] != "_"], 2)
+        near = nearest(name, [name for name in BY_NAME if name[0] != "_"], 2)
         hint = f"Did you mean {' or '.join(near)}?" if near else see("help")
         raise UsageError(f"there is no command {name!r}", hint)
     return command
@@ -156,9 +155,7 @@ def _parse_option(
     name, equals, value = word.partition("=")
     option = options.get(name)
     if option is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, options, 1)
+        near = nearest(name, options, 1)
         owner = f"'{command.name}' has" if command else "there is"
         if command is None:
             for other in BY_NAME.values():

@@ -9,8 +9,9 @@ from .. import settings
 from ..backends import full_url
 from ..backends.protocol import Backend, Head, StateAt
 from ..errors import Hint, NamespaceNotFound, StateException, see
-from ..model import did_you_mean, name_first
+from ..model import did_you_mean, is_key, name_first
 
+_PADDED_DIGITS = 12
 NEAR_KEYS = 1000  # keys before and after a missing key, in order, among which similar ones are looked for
 
 
@@ -29,9 +30,14 @@ def near_hint(
 
 
 def near_key_hint(key: str, *states: tuple[Backend, StateAt | None]) -> Callable[[], Hint]:
-    """Return the hint for a missing key: the similar ones among the keys around its place in each of the states."""
+    """Return the hint for a missing key: the similar ones of each state, of those around its place.
+
+    Beside them are those with the same number at the end, written with other zeros.
+    """
 
     def names() -> set[str]:
+        from ..backends.names_only import names_only  # here, since only an error needs it
+
         rows = [
             row
             for backend, at in states
@@ -40,9 +46,22 @@ def near_key_hint(key: str, *states: tuple[Backend, StateAt | None]) -> Callable
                 *backend.list_keys(after=key, limit=NEAR_KEYS, at=at),
             )
         ]
-        return {row.key for row in rows}
+        padded = [names_only(backend).read(_repadded(key), at) for backend, at in states]
+        return {row.key for row in rows}.union(*padded)
 
     return near_hint(key, names, see("keys"), quoted=True)
+
+
+def _repadded(key: str) -> list[str]:
+    """Return a key with other numbers of zeros before its last number: in key order these lie far from it."""
+    import re
+
+    match = re.search(r"(?<!\d)0*(\d{1,12})(\D*)\Z", key, re.ASCII)
+    if match is None:
+        return []
+    start, number = key[: match.start()], match[1]
+    names = [f"{start}{number.zfill(width)}{match[2]}" for width in range(len(number), _PADDED_DIGITS + 1)]
+    return [name for name in names if is_key(name)]
 
 
 def check_exists(backend: Backend, head: Head | None = None) -> None:

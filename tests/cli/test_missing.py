@@ -10,6 +10,7 @@ import pytest
 
 import stateview
 from stateview import KeyNotFound, NamespaceNotFound, RefNotFound, StateManager
+from stateview.model import nearest
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -98,6 +99,32 @@ def test_similar_names_are_offered_for_keys_checkpoints_refs_and_stores(folder: 
     code, _, err = run("-s", "stagign", "keys")
     assert code == 2 and "Did you mean staging?" in err
     assert "See 'stateview -s staging keys'" in run("-s", "staging", "load", "zzz")[2]
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ("task:03", ["task:003", "task:030", "task:031"]),
+        ("task:7", ["task:007", "task:017", "task:027"]),
+        ("task:0019", ["task:019", "task:001", "task:009"]),
+        ("tsk:03", ["task:003", "task:013", "task:023"]),
+        ("phse", ["phase", "phases"]),
+        ("phases:", ["phases", "phase"]),
+        ("pha", ["phase", "phases"]),
+        ("zzz", []),
+    ],
+)
+def test_the_nearest_names_come_first(typed: str, wanted: list[str]) -> None:
+    assert nearest(typed, [*(f"task:{number:03}" for number in range(200)), "phases", "phase"]) == wanted
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_the_key_with_other_zeros_is_found_however_far_it_lies(folder: Path, run: Run, kind: str) -> None:
+    with StateManager(kind, "default") as state, state.transaction() as transaction:
+        for number in range(5000):
+            transaction.save(f"task:{number:06}.x", 1)
+    assert "Did you mean 'task:000003.x' or " in run("-s", kind, "load", "task:3.x")[2]
+    assert "Did you mean 'task:000300.x' or " in run("-s", kind, "load", "task:0000300.x")[2]
 
 
 def test_a_caught_error_reads_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
