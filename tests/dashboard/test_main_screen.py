@@ -17,6 +17,7 @@ from textual.pilot import Pilot
 
 from stateview import StateManager
 from stateview.dashboard.app import Dashboard
+from stateview.dashboard.data.key_source import Prefetch
 from stateview.dashboard.screens.help import HelpScreen
 from stateview.dashboard.screens.history import HistoryScreen
 from stateview.dashboard.screens.main import MainScreen
@@ -672,3 +673,27 @@ def test_a_chart_of_an_object_asks_for_a_number_in_the_value_pane(url: str) -> N
         await until(pilot, lambda: any("Go to a number in the value pane" in one for one in toasts(pilot)))
 
     look(StateManager(url, "work"), flow)
+
+
+def test_a_namespace_that_was_never_written_names_the_similar_ones(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await shown(pilot, "namespace 'wrok' has no keys yet", "Did you mean work?")
+        await pilot.press("slash", "x")
+        await until(pilot, lambda: "Did you mean" not in screen_text(board(pilot)))
+        await pilot.press("escape", "escape")
+        await shown(pilot, "Did you mean work?")
+        write(url, "wrok", a=1)
+        await until(pilot, lambda: main(pilot).keys.key == "a")
+        StateManager(url, "wrok").delete("a")
+        await shown(pilot, "has no keys yet")
+        assert "Did you mean" not in screen_text(board(pilot))
+
+    look(StateManager(url, "wrok"), flow)
+
+
+def test_a_prefetched_namespace_that_was_never_written_names_the_similar_ones(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await shown(pilot, "Did you mean work?")
+
+    manager = StateManager(url, "wrok")
+    look(manager, flow, (80, 24), prefetch=Prefetch(manager))

@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol
 
 from ...backends.key_ranges import prefix_end
 from ...backends.protocol import KeySummary, StateAt
-from ...errors import StateException
+from ...errors import StateException, hint_text
 from ...manager import StateManager
+from ...states.missing import near_hint
 from ...states.view import Ref, resolve
 from .key_filter import Filter
 
@@ -85,6 +86,14 @@ def cut_off(manager: StateManager) -> str:
     """Say what the last reads left out, see `TellsWhatIsCutOff`. It may open the backend, so call it on a thread."""
     find = getattr(manager.backend, "cut_off", None)
     return "" if find is None else find()
+
+
+def similar_namespaces(source: KeySource, page: Page) -> str:
+    """Ask whether another namespace was meant, if that of an empty list was never written. Call it on a thread."""
+    manager = source.manager
+    if page.total != 0 or source.text or source.at is not None or manager.head().lineage:
+        return ""
+    return hint_text(near_hint(manager.namespace, manager.namespaces, "")())
 
 
 def open_source(

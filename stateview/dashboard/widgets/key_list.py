@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import ClassVar, NamedTuple, cast
 
 from textual.binding import Binding, BindingType
@@ -16,7 +17,17 @@ from ...backends.protocol import KeySummary
 from ...model import now
 from ..data.background import Stop
 from ..data.key_filter import Filter
-from ..data.key_source import FIRST_PAGE_ROWS, ORDERS, KeySource, Order, Page, Prefetch, cut_off, open_source
+from ..data.key_source import (
+    FIRST_PAGE_ROWS,
+    ORDERS,
+    KeySource,
+    Order,
+    Page,
+    Prefetch,
+    cut_off,
+    open_source,
+    similar_namespaces,
+)
 from ..data.key_tree import KeyGroup, KeyTree, groups_of
 from ..data.key_window import KeyWindow
 from ..display.key_row import Columns, paint_group, paint_key, paint_leaf, start_of
@@ -35,7 +46,8 @@ class _PageResult(NamedTuple):
     """Rows that were read by index, or around the key `focus`.
 
     `key_page` holds the rows around the cursor's key `key`, if that is not `focus`. `reread` says that rows in memory
-    may have changed. `show` says to scroll to the cursor. `cut_off` tells what the read left out.
+    may have changed. `show` says to scroll to the cursor. `cut_off` tells what the read left out, and
+    `similar` names other namespaces if this was never written.
     """
 
     page: Page
@@ -45,6 +57,7 @@ class _PageResult(NamedTuple):
     reread: bool = False
     show: bool = False
     cut_off: str = ""
+    similar: str = ""
 
 
 class KeyList(VirtualList):
@@ -93,6 +106,7 @@ class KeyList(VirtualList):
         self._last_read = 0.0  # when rows were last requested, by `time.monotonic()`
         self._reread_timer: Timer | None = None
         self._cut_off = ""  # what the last read left out, for the status
+        self._similar = ""  # asks whether another namespace was meant, if this was never written
         self._to_end = False  # whether to move to the last key as soon as the number of keys is known
         self._error: Exception | None = None
 
@@ -166,10 +180,15 @@ class KeyList(VirtualList):
         self._update_status()
         if prefetch is None or prefetch.source is not source:
             self._read(show=True)
-        elif prefetch.ready is not None:
+        elif prefetch.ready is not None and prefetch.ready.total:
             self._take(_PageResult(prefetch.ready, show=True, cut_off=prefetch.cut_off))
         else:
-            self._submit(lambda _stop: _PageResult(prefetch.page(), show=True, cut_off=prefetch.cut_off))
+            self._submit(partial(self._prefetched, prefetch))
+
+    def _prefetched(self, prefetch: Prefetch, _stop: Stop) -> _PageResult:
+        page = prefetch.page()
+        similar = similar_namespaces(prefetch.source, page)
+        return _PageResult(page, show=True, cut_off=prefetch.cut_off, similar=similar)
 
     def _is_tree(self, text: str) -> bool:
         return self.grouped and not text and self.order == "key"
@@ -268,7 +287,8 @@ class KeyList(VirtualList):
             page = source.page(start, limit) if focus is None else source.page_around(focus, reach, reach, rank)
             key_page = None if cursor_key is None or stop() else source.page_around(cursor_key, 1, 2)
             reread, left_out = not steady and not fresh, cut_off(source.manager)
-            return _PageResult(page, focus, cursor_key, key_page, reread, show or fresh, left_out)
+            similar = similar_namespaces(source, page)
+            return _PageResult(page, focus, cursor_key, key_page, reread, show or fresh, left_out, similar)
 
         self._submit(read)
 
@@ -297,7 +317,7 @@ class KeyList(VirtualList):
         if result.reread and not source.is_searching:
             window.mark_written(page.rows, time.monotonic() + TOUCHED_SECONDS)
         window.take(page)
-        self._error, self._cut_off = None, result.cut_off
+        self._error, self._cut_off, self._similar = None, result.cut_off, result.similar
         self._place_cursor(result, self.cursor + shift, was_last and not fresh)
         if source.order != "key" and top == 0 and shift > 0 and self.cursor < self.size.height:
             shift = 0  # in other orders new keys appear at the top, so the top stays visible
@@ -519,7 +539,7 @@ class KeyList(VirtualList):
             return ["⋯"]
         if source.is_searching:
             return ["searching…", "esc stops"]
-        return _empty_source_text(source, bool(self._host.redact))
+        return _empty_source_text(source, bool(self._host.redact), self._similar)
 
     def _update_status(self) -> None:
         source = self._source
@@ -540,7 +560,7 @@ def _as_tree(source: KeySource | None) -> KeyTree | None:
     return source if isinstance(source, KeyTree) else None
 
 
-def _empty_source_text(source: KeySource, redacting: bool) -> list[str]:
+def _empty_source_text(source: KeySource, redacting: bool, similar: str) -> list[str]:
     """Return why a source has no keys, and the next step."""
     filter_, manager = Filter.parse(source.text), source.manager
     if source.text:
@@ -559,6 +579,7 @@ def _empty_source_text(source: KeySource, redacting: bool) -> list[str]:
     return [
         f"namespace {manager.namespace!r} has no keys yet, in",
         manager.url,
+        *([similar] if similar else []),
         "",
         "from stateview import StateManager",
         f"state = StateManager({manager.url!r}, {manager.namespace!r})",
