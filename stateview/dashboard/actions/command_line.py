@@ -59,7 +59,7 @@ class ParsedCommand(NamedTuple):
     options: dict[str, Any]
 
 
-def parse_line(text: str, stores: Collection[str] | None = None) -> ParsedCommand:
+def parse_line(text: str, stores: Collection[str] | None) -> ParsedCommand:
     """Parse a line.
 
     Args:
@@ -129,15 +129,15 @@ class Candidate(NamedTuple):
 
 
 def argument_candidates(
-    words: list[str], context: Context, patterns: tuple[str, ...] = (), stores: Collection[str] | None = None
+    words: list[str], context: Context, stores: Collection[str] | None, patterns: tuple[str, ...] = ()
 ) -> list[Candidate]:
     """Return the completions of the last word of a line, which is an argument. Reads the store, so call it on a thread.
 
     Args:
         words: the words of the line.
         context: the context of the command.
-        patterns: the masked names: a candidate for a place in a value shows what is there.
         stores: as for `parse_line`.
+        patterns: the masked names: a candidate for a place in a value shows what is there.
 
     Raises:
         StateException, OSError: the store cannot be read.

@@ -169,7 +169,7 @@ class CommandScreen(DashboardScreen, ModalScreen[None]):
             app.reader.submit(
                 self,
                 "offers",
-                lambda _stop: argument_candidates(words[0], context, patterns, stores),
+                lambda _stop: argument_candidates(words[0], context, stores, patterns),
                 lambda candidates: self._list(text, candidates, words[1]),
                 lambda error: self._offers_failed(text, error),
             )

@@ -106,9 +106,9 @@ def test_a_page_completes_nothing_of_another_store(tmp_path: Any) -> None:
         own.save("seen", 1)
         words = ["-s", other.url, "load", ""]
         context = ActionContext(own, {"namespace": "work"})
-        assert [one.text for one in argument_candidates(words, context)] == ["hidden"]
+        assert [one.text for one in argument_candidates(words, context, None)] == ["hidden"]
         with pytest.raises(UsageError, match="refused in a browser"):
-            argument_candidates(words, context, (), [own.url])
-        assert argument_candidates(["export", ""], context, (), [own.url]) == []  # and no file of the server
-        seen: list[Candidate] = argument_candidates(["load", ""], context, (), [own.url])
+            argument_candidates(words, context, [own.url])
+        assert argument_candidates(["export", ""], context, [own.url]) == []  # and no file of the server
+        seen: list[Candidate] = argument_candidates(["load", ""], context, [own.url])
         assert [one.text for one in seen] == ["seen"]
