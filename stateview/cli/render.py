@@ -231,7 +231,11 @@ def _chart(result: Chart, style: Style) -> Iterator[str]:
 
 
 def _aligned(result: Table, style: Style) -> Iterator[str]:
-    rows = iter(result.rows)
+    are_values = [name == "value" for name in result.columns]  # where None is the value null; elsewhere it is not known
+    rows = (
+        tuple("" if cell is None and not is_value else cell for cell, is_value in zip(row, are_values, strict=True))
+        for row in result.rows
+    )
     head: list[list[str]] = []
     for row in rows:
         head.append([_short(cell) for cell in _cells(result, row, _CELL_COLUMNS)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,16 @@ def test_at_60_columns_the_name_numbers_and_run_are_seen(url: str) -> None:
         assert all(len(line.rstrip()) <= 60 for line in lines(board(pilot)))
 
     run_board(StateManager(url, "work"), flow, size=(60, 15))
+
+
+def test_the_command_of_the_overview_runs_as_it_stands(url: str, run: Callable[..., tuple[int, str, str]]) -> None:
+    said: list[str] = []
+
+    async def flow(pilot: Pilot[None]) -> None:
+        board(pilot).options["namespace"] = "work"
+        await opened(pilot)
+        said.append(line_with(board(pilot), "CLI: stateview"))
+
+    run_board(StateManager(url, "work"), flow, store=url)
+    words = said[0].split("stateview", 1)[1].split()
+    assert words == ["-s", url, "stats", "--all"] and run(*words)[0] == 0

@@ -11,6 +11,8 @@ from textual.screen import Screen
 from textual.widgets import Label
 
 from ...backends.protocol import Head
+from ...cli.context import target_options
+from ..actions.runner import command_line
 from ..base_screen import DashboardScreen
 from ..display.text import one_line
 from ..widgets.filter_bar import FilterBar
@@ -75,7 +77,8 @@ class OverviewScreen(DashboardScreen, Screen[None]):
         return self.query_one(FilterBar)
 
     def _command(self) -> str:
-        return self.dashboard.command_line(["stats", "--all"])
+        store = {"store": self.dashboard.options.get("store")}  # --all and a namespace exclude each other
+        return command_line(["stats", "--all"], target_options(store))
 
     # --- changes by other processes ----------------------------------------------------------------------------
 

@@ -154,7 +154,7 @@ class TextScreen(DashboardScreen, Screen[None]):
         text = "\n".join(self._lines())
         if len(text) > CLIPBOARD_CHARACTERS:
             self.dashboard.notify_user(
-                f"{len(text):,} characters are too many to copy; s saves them to a file", wrong=True
+                f"{len(text):,} characters are too many to copy; S saves them to a file", wrong=True
             )
             return
         self.app.copy_to_clipboard(text)

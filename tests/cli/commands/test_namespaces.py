@@ -71,7 +71,8 @@ def test_the_sound_namespaces_are_listed_beside_damaged_ones(folder, kind, words
     for line, name in zip(lines, "bc", strict=True):
         assert line.startswith(f"{name}: ") and f"'stateview -n {name} recover'" in line
     assert main([*words, "--format", "table"]) == 3
-    assert [row.split()[-1] for row in capsys.readouterr().out.splitlines()[1:] if row[0] in "bc"] == ["damaged"] * 2
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[1:] for row in rows if row[0] in "bc"] == [["damaged"]] * 2
 
 
 @pytest.mark.parametrize(
