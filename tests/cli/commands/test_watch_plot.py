@@ -141,5 +141,6 @@ def test_numbers_that_alternate_are_shaded_from_the_least_to_the_greatest() -> N
 
 def test_a_chart_takes_the_height_of_the_terminal(state: StateManager) -> None:
     terminal = Terminal("plot", "job#/tokens", *WHERE, columns=100, rows=50)
+    text = terminal.until(lambda text: " … r6 " in text)
     assert terminal.end() == 0
-    assert sum("┤" in line for line in terminal.text.splitlines()) == 23
+    assert sum("┤" in line for line in text.splitlines()) == 23
