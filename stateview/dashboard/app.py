@@ -97,7 +97,9 @@ class Dashboard(App[None]):
         self.redact = redact  # what is masked now
         self.masks = redact  # what is masked until a user shows the secrets, and always in command lines and notices
         self._notified_at = 0.0  # the time of the newest notice, by `time.monotonic()`
-        self.reader = BackgroundExecutor(held=prefetch is not None)  # the first frame shows what was prefetched
+        self.reader = BackgroundExecutor(
+            prefetch is not None, self.error_text
+        )  # the first frame shows what was prefetched
         self.acts = ActionRunner(self)
         self._typeahead = KeyQueue(self)
         self.chords = Chords(self)
@@ -369,6 +371,8 @@ class Dashboard(App[None]):
     def _set_lost(self, lost: ConnectionLost | None) -> None:
         returned = self.lost is not None and lost is None
         self.lost = lost
+        if lost is not None:
+            self.error_text(lost.error)  # its hint then names the namespace
         self._refresh_status()
         if returned:
             self.notify_user("the backend is back")

@@ -697,3 +697,18 @@ def test_a_prefetched_namespace_that_was_never_written_names_the_similar_ones(ur
 
     manager = StateManager(url, "wrok")
     look(manager, flow, (80, 24), prefetch=Prefetch(manager))
+
+
+def test_a_damaged_namespace_says_in_its_panes_what_repairs_it(folder: Path) -> None:
+    with StateManager("sqlite:s", "work") as state:
+        state.save("k", 1)
+    (folder / "s" / "work" / "state.db").write_bytes(b"x" * 500)
+    said = "stateview -n work recover"
+
+    async def go() -> None:
+        app = Dashboard(StateManager("sqlite:s", "work"), {"namespace": "work"})
+        async with app.run_test(size=(160, 30)) as pilot:
+            await until(pilot, lambda: said in " ".join(main(pilot).keys.empty_text()))
+            await shown(pilot, "! cannot be read", said)
+
+    asyncio.run(asyncio.wait_for(go(), 60))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ... import codec
-from ...errors import InvalidArgument, NextStep
+from ...errors import InvalidArgument, NextStep, StateException
 from ...model import ABSENT, is_key
 from ...states.transaction import Transaction
 from ..context import Context
@@ -39,7 +39,10 @@ def split_place(context: Context, word: str) -> tuple[str, str]:
 
 def place_step(context: Context, command: Command, key: str, at: str | None) -> NextStep | None:
     """Return the next step for a missing key that is `KEY#POINTER` of a key that exists; None otherwise."""
-    key, path = split_place(context, key)
+    try:
+        key, path = split_place(context, key)
+    except StateException:  # the error is about the key: a value that cannot be read by now does not replace it
+        return None
     if not path:
         return None
     words = key, path, *(("--at", at) if at is not None else ())

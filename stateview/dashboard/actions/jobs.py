@@ -255,7 +255,7 @@ class Jobs:
         if error is not None and not isinstance(error, (StateException, OSError, ValueError)):
             raise error  # a bug ends the program with its traceback
         if isinstance(error, Exception):
-            job.outcome, job.code = str(error), int(exit_code(error))
+            job.outcome, job.code = self._app.error_text(error), int(exit_code(error))
         job.succeeded = job.code == 0
         self._notify_watchers()
         ended(job, error if isinstance(error, Exception) else None)

@@ -38,11 +38,13 @@ class BackgroundExecutor:
 
     Args:
         held: run nothing before `release`. A thread that runs takes its time from the one that paints.
+        complete: is called with each error on its thread, so that its hint names the right namespace.
 
     """
 
-    def __init__(self, held: bool = False) -> None:
+    def __init__(self, held: bool = False, complete: Callable[[StateException], object] = lambda _error: None) -> None:
         self._held = held
+        self._complete = complete
         self._waiting: dict[Any, _Request] = {}  # the newest at the end
         self._running: dict[Any, _Request] = {}
         self._done: dict[Any, _Request] = {}  # the result is in the owner's message queue
@@ -130,6 +132,7 @@ class BackgroundExecutor:
                 result, callback = error, request.failed
                 if isinstance(error, StateException):
                     _ = error.next_steps  # similar names are looked up here, not in the app's thread
+                    self._complete(error)
             except BaseException as error:
                 result, callback = error, _raise
             with self._changed:
