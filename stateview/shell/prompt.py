@@ -92,27 +92,32 @@ class Prompt:
         tab = "" if self.dumb else " TAB completes,"
         print_message(f"stateview shell - 'help' lists the commands,{tab} Ctrl-D exits")
         try:
-            while True:
-                self.session.editing_mode = (
-                    EditingMode.VI if self.shell.settings["editing"] == "vi" else EditingMode.EMACS
-                )
+            goes_on = True
+            while goes_on:
                 try:
-                    text = self._read()
-                except KeyboardInterrupt:
+                    goes_on = self._turn()
+                except KeyboardInterrupt:  # at the prompt, or just before or after a line was run
                     if self.dumb:
                         print_message("")  # ends the line
-                    continue
-                except EOFError:
-                    break
-                if not self._run(text):
-                    break
-                self._read_revision()
         finally:
             self._stopped = True
             self._line_ended.set()
         if self.shell.shutdown():
             print_message("the open transaction was rolled back")
         return 0
+
+    def _turn(self) -> bool:
+        """Read and run the lines of one prompt; return False after Ctrl-D or `exit`."""
+        is_vi = self.shell.settings["editing"] == "vi"
+        self.session.editing_mode = EditingMode.VI if is_vi else EditingMode.EMACS
+        try:
+            text = self._read()
+        except EOFError:
+            return False
+        if not self._run(text):
+            return False
+        self._read_revision()
+        return True
 
     def _read(self) -> str:
         if self.dumb:  # the terminal, or the editor around it, edits the line

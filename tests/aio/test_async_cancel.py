@@ -162,6 +162,7 @@ async def test_a_timeout_and_a_task_group_end_as_they_do_with_other_calls(sqlite
                     group.create_task(fail())
             assert caught.group_contains(ZeroDivisionError)
         assert await state.load("k") == 0
+    async with AsyncStateManager(sqlite_url, "ns") as state:
         async with asyncio.timeout(LONG), asyncio.TaskGroup() as group:
             tasks = [group.create_task(state.save(f"t{number}", number)) for number in range(20)]
         assert sorted(task.result() for task in tasks) == list(range(2, 22))
