@@ -17,7 +17,7 @@ _CO_GENERATOR = 0x20
 def marks_errors(cls: type[_T]) -> type[_T]:
     """Mark each `StateException` that a public method of a backend raises. About 0.1 µs a call.
 
-    `get` stays as it is: it is the fastest read, and only managers of the namespace that a user chose call it.
+    `get` stays as it is: it is the fastest read, and only of the namespace that a user chose.
     """
     members = {name: member for base in reversed(cls.__mro__) for name, member in vars(base).items()}
     for name, method in members.items():

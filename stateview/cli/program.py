@@ -136,9 +136,8 @@ def _run_command(command: Command, parsed: ParsedArgs) -> int:
             print_result(result, options)
         except KeyboardInterrupt:
             if result.summary:
-                print_message(
-                    result.message(context.target_options())
-                )  # the action is done, even if its output was interrupted
+                # The action is done, even if its output was interrupted
+                print_message(result.message(target_options(options)))
             raise
         return result.code
     except StateException as error:

@@ -97,9 +97,8 @@ class Dashboard(App[None]):
         self.redact = redact  # what is masked now
         self.masks = redact  # what is masked until a user shows the secrets, and always in command lines and notices
         self._notified_at = 0.0  # the time of the newest notice, by `time.monotonic()`
-        self.reader = BackgroundExecutor(
-            prefetch is not None, self.error_text
-        )  # the first frame shows what was prefetched
+        # Held, since the first frame shows what was prefetched
+        self.reader = BackgroundExecutor(prefetch is not None, self.error_text)
         self.acts = ActionRunner(self)
         self._typeahead = KeyQueue(self)
         self.chords = Chords(self)

@@ -46,8 +46,8 @@ class _PageResult(NamedTuple):
     """Rows that were read by index, or around the key `focus`.
 
     `key_page` holds the rows around the cursor's key `key`, if that is not `focus`. `reread` says that rows in memory
-    may have changed. `show` says to scroll to the cursor. `cut_off` tells what the read left out, and
-    `similar` names other namespaces if this was never written.
+    may have changed. `show` says to scroll to the cursor. `cut_off` tells what the read left out. `similar`
+    names other namespaces, if this one was never written.
     """
 
     page: Page
