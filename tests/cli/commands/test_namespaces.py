@@ -104,6 +104,16 @@ def test_the_advice_names_the_store_that_is_damaged(folder, capsys):
     assert wanted in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("side", ["one", "other"])
+def test_the_advice_of_migrate_names_the_damaged_side(folder, side, capsys):
+    with StateManager("sqlite:one", "a") as state:
+        state.save("k", 1)
+        state.migrate_to("sqlite:other")
+    (folder / side / "a" / "state.db").write_bytes(b"x" * 30)
+    assert main(["-n", "a", "migrate", "sqlite:one", "sqlite:other"]) == 3
+    assert f"'stateview -s sqlite:{side} -n a recover'" in capsys.readouterr().err
+
+
 def test_the_advice_on_a_missing_ref_names_the_other_namespace(folder, capsys):
     damage("sqlite", "b")
     assert main(["-n", "a", "diff", "live", "zzzz", "--with-namespace", "c"]) == 1
