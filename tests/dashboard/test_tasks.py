@@ -434,20 +434,6 @@ def test_q_goes_back_one_screen_and_quits_from_the_main_one(url: str) -> None:
 
 
 @pytest.mark.stress
-def test_a_leaf_that_another_has_written_is_not_overwritten(url: str) -> None:
-    async def flow(keys: Keys) -> None:
-        await keys.press("enter", "e")
-        await shown(keys.pilot, "job#/user")
-        write(url, "work", job={"user": "bob"})
-        await keys.type("ana")
-        await keys.press("enter")
-        await until(keys.pilot, lambda: any("/user" in str(one.message) for one in keys.pilot.app._notifications))
-        assert state_of(url)["job"] == {"user": "bob"}
-
-    do(url, flow, 99)
-
-
-@pytest.mark.stress
 def test_the_editor_opens_at_the_place_under_the_cursor(url: str) -> None:
     async def flow(keys: Keys) -> None:
         await keys.press("enter", "j", "e")
