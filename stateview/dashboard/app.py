@@ -124,7 +124,7 @@ class Dashboard(App[None]):
         sizes = ((self.size.width, self.HORIZONTAL_BREAKPOINTS), (self.size.height, self.VERTICAL_BREAKPOINTS))
         for extent, steps in sizes:
             # Textual would set the class after a first layout, and lay out the screen twice.
-            self.main.add_class([name for least, name in steps if extent >= least][-1])
+            self.main.add_class([name for least, name in steps if extent >= least][-1], update=False)
         return self.main
 
     def get_driver_class(self) -> type[Driver]:
