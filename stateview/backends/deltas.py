@@ -143,13 +143,8 @@ class Chain:
         self._bytes = 0
         self._is_lone = is_lone
 
-    def value(self, key: str, revision: int, is_lone: bool = False) -> bytes:
+    def value(self, key: str, revision: int) -> bytes:
         """Return the value that a revision wrote. O(steps x size), and less for a version near the last ones.
-
-        Args:
-            key: the key.
-            revision: the revision.
-            is_lone: as for the class, for this version alone.
 
         Raises:
             DamagedDelta: a delta of its chain is damaged, or missing.
@@ -186,7 +181,7 @@ class Chain:
                 value = decompress(delta.data, value if delta.base else None, delta.size)
             except ValueError as error:
                 raise DamagedDelta(str(error)) from error
-            if not (is_lone or self._is_lone):
+            if not self._is_lone:
                 self.put(key, revision, value)
         assert value is not None
         return value

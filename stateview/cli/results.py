@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -18,6 +18,26 @@ if TYPE_CHECKING:
 def plural(count: int, word: str) -> str:
     """Return `1 key`, `2 keys`, `1,000 keys`."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def tally(diff: Diff, paths: Mapping[str, Collection[str]] | None = None) -> str:
+    """Return the counts of a diff in words, such as `2 keys (1 added, 1 changed)`. For `paths` see `amount`."""
+    counts = diff.counts
+    kinds = [f"{counts[kind]} {kind}" for kind in ("added", "removed", "changed") if counts[kind]]
+    total = sum(counts.values())
+    return f"{amount(total, paths or {})} ({', '.join(kinds)})" if kinds else "no keys"
+
+
+def amount(keys: int, paths: Mapping[str, Collection[str]]) -> str:
+    """Return a number of keys in words, such as `2 keys and 3 paths of 1 key`.
+
+    The keys in `paths` are changed only at these paths. The others are changed as a whole.
+    """
+    whole = max(0, keys - len(paths))
+    parts = [plural(whole, "key")] if whole or not paths else []
+    if paths:
+        parts.append(f"{plural(sum(map(len, paths.values())), 'path')} of {plural(len(paths), 'key')}")
+    return " and ".join(parts)
 
 
 def no_match(globs: Iterable[str], where: str = "") -> str:

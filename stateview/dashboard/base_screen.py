@@ -20,12 +20,11 @@ class DashboardScreen:
     do not derive from it.
     """
 
-    _had_secrets = False
     # For the help: what a user wants to do, the keys that do it, and the action without which they do not.
     WAYS: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
     MAIN_ACTION: ClassVar[str] = ""  # the action whose key comes first in the line of keys
-    _was_shown = False
+    _was_shown = _had_secrets = False
 
     def on_screen_resume(self, event: ScreenResume) -> None:
         """Keep the styles of the first frame. Mounting has just applied them, and again takes a tenth of a start."""

@@ -322,8 +322,9 @@ class History:
         return Version(version.key, value, version.revision, version.time, version.expires)
 
     def _value(self, key: str, revision: int, is_lone: bool = False) -> bytes:
+        chain = Chain(self._kept, is_lone=True) if is_lone else self._chain
         try:
-            return self._chain.value(key, revision, is_lone)
+            return chain.value(key, revision)
         except DamagedDelta as error:
             what = f"revision {revision} of {key[:60]!r} in the history: {error}"
             raise Damaged(what, run("recover")) from error

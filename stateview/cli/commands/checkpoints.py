@@ -21,7 +21,7 @@ from ...states.view import StateView, require_keys
 from ...states.view import diff as compare
 from ..context import Context
 from ..exit_codes import ConfirmationRequired, ExitCode, UsageError
-from ..results import ActionResult, DiffResult, FullScreen, Record, Table, no_match, plural, unless_cut
+from ..results import ActionResult, DiffResult, FullScreen, Record, Table, no_match, plural, tally, unless_cut
 
 DRY_RUN = "dry run: nothing was changed"
 _NOT_RESTORED = "; nothing to restore"
@@ -316,26 +316,6 @@ def _applied(
 ) -> DiffResult:  # fmt: skip
     summary = f"{action}: {tally(applied, paths)}" if applied else ""
     return DiffResult(summary, undo=undo if applied else "", diff=applied, empty=empty)
-
-
-def tally(diff: Diff, paths: Mapping[str, Collection[str]] | None = None) -> str:
-    """Return the counts of a diff in words, such as `2 keys (1 added, 1 changed)`. For `paths` see `amount`."""
-    counts = diff.counts
-    kinds = [f"{counts[kind]} {kind}" for kind in ("added", "removed", "changed") if counts[kind]]
-    total = sum(counts.values())
-    return f"{amount(total, paths or {})} ({', '.join(kinds)})" if kinds else "no keys"
-
-
-def amount(keys: int, paths: Mapping[str, Collection[str]]) -> str:
-    """Return a number of keys in words, such as `2 keys and 3 paths of 1 key`.
-
-    The keys in `paths` are changed only at these paths. The others are changed as a whole.
-    """
-    whole = max(0, keys - len(paths))
-    parts = [plural(whole, "key")] if whole or not paths else []
-    if paths:
-        parts.append(f"{plural(sum(map(len, paths.values())), 'path')} of {plural(len(paths), 'key')}")
-    return " and ".join(parts)
 
 
 def log(context: Context, args: dict[str, Any]) -> Table:

@@ -118,7 +118,7 @@ def _with_effect(
 
 def _said(command: Command, preview: Result) -> tuple[str, bool]:
     """Return in words what the dry run of a command tells, and whether it would change something."""
-    from .checkpoints import tally
+    from ..results import tally
 
     back = f" {command.back}" if command.back else ""
     if isinstance(preview, DiffResult) and preview.diff is not None:

@@ -15,8 +15,8 @@ from ...model import ProgressMessage
 from ...states.matching.patterns import Selection, is_glob
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
-from ..results import ActionResult, DiffResult, FullScreen, Result, Stream, plural
-from .checkpoints import DRY_RUN, tally, wants_full_screen
+from ..results import ActionResult, DiffResult, FullScreen, Result, Stream, plural, tally
+from .checkpoints import DRY_RUN, wants_full_screen
 
 if TYPE_CHECKING:
     from ...states.changes import Diff

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ...cli.commands.checkpoints import tally
+from ...cli.results import tally
 from ...model import Commit, now, to_micros
 from ...states.changes import Diff
 from ...states.restore import position_of

@@ -11,8 +11,7 @@ from textual.binding import Binding, BindingType
 
 from ....arguments import KeyName
 from ....backends.protocol import Backend, Head, StateAt
-from ....cli.commands.checkpoints import amount
-from ....cli.results import DiffResult, Result, plural
+from ....cli.results import DiffResult, Result, amount, plural
 from ....errors import Conflict
 from ....model import Kind
 from ...data.background import Stop
