@@ -23,6 +23,7 @@ import redis_servers
 from conftest import REDIS
 from other_user import as_another_user, told
 from plain_sqlite import plain_sqlite
+from redis_pages import unlist
 
 from stateview import DoctorReport, Finding, StateException, StateManager
 from stateview.backends.sqlite import doctor as sqlite_doctor
@@ -571,11 +572,11 @@ REDIS_DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a bare name": (lambda c: c.zadd(P + "index", {"bare": 0}), "value-missing"),
     "an expiry": (lambda c: c.zadd(P + "expiry", {"k1": 5}), "wrong-expiry"),
     "a version": (lambda c: c.hset(P + "history", b"k1\0" + b"%016d" % 2, "rotten"), "versions-unreadable"),
-    "a version's index": (lambda c: c.zrem(P + "hindex", b"k1\0" + b"%016d" % 2), "not-indexed"),
+    "a version's index": (lambda c: unlist(c, P + "hindex", b"k1\0" + b"%016d" % 2), "not-indexed"),
     "a version's end": (lambda c: c.hset(P + "history", b"k1\0" + b"%016d" % 2, b"7 1 0 V{}"), "do not follow"),
     "no version": (lambda c: (c.hdel(P + "history", b"k1\0" + b"%016d" % 9),
-                              c.zrem(P + "hindex", b"k1\0" + b"%016d" % 9)), "do not follow"),
-    "a touch": (lambda c: c.zremrangebylex(P + "touched", "-", "+"), "disagree about"),
+                              unlist(c, P + "hindex", b"k1\0" + b"%016d" % 9)), "do not follow"),
+    "a touch": (lambda c: c.zremrangebylex(P + "writes", "-", "+"), "disagree about"),
     "a commit": (lambda c: c.hset(P + "commits", "5", "x"), "commits-unreadable"),
     "no commit": (lambda c: c.hdel(P + "commits", "5", "6"), "the commits of 2 revisions are missing"),
     "a mark's place": (lambda c: c.zrem(P + "marks", "two@34"), "checkpoint-misplaced"),

@@ -20,7 +20,7 @@ from ..protocol import Backend, CommitRequest, ProgressCount, ProgressText, Reco
 from ..stored_values import PLAIN, StoredValues
 from . import turns
 from .connections.contact import REGISTRY
-from .scripts.commit import COMMIT, PUT_KEYRING
+from .scripts.commit import COMMIT, PUT_KEYRING, UPGRADE
 from .server_checks import refuse_eviction
 from .writer import Writer
 
@@ -100,7 +100,7 @@ class RedisBackend(Writer):
     def put_keyring(self, document: bytes | None, former: bytes | None) -> None:
         """Make one round trip. The namespace exists: the first commit of a new one brings its keyring."""
         self._check_writable()
-        self._handshake()
+        self._eval(UPGRADE)
         if not self._eval(PUT_KEYRING, document or b"", former or b""):
             raise Conflict("the keyring of the namespace was changed meanwhile", "Try again")
         self._learn_keyring()

@@ -5,6 +5,7 @@ Others may write meanwhile. So what seems wrong is checked again by one script, 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 
 RECOVER = run("recover")
 WRONG_TYPE = "wrong-type"
+_MEMBERS = {"hindex": re.compile(rb"[^\0]+\0\d{16}"), "writes": re.compile(rb"[^\0]+")}  # of the pages of the lists
 MEMBERS_PER_SCRIPT = 500  # a script that runs long keeps all other clients waiting
 TYPES = dict.fromkeys(NAMES, "zset") | dict.fromkeys(
-    ("head", "live", "history", "commits", "notes", "tokens", "older", "damaged"), "hash"
+    ("head", "live", "history", "commits", "notes", "tokens", "older", "damaged", "touched"), "hash"
 )
 
 # fmt: off
@@ -41,25 +43,26 @@ LOOK = COMMON + """
 -- Returns the names about which they disagree, each with a word for the disagreement.
 local where, order, times = live, index, expiry
 if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
-local low = tonumber(call('HGET', head, 'floor') or 0)  -- touched lists the writes above the floor or a checkpoint
+local low = tonumber(call('HGET', head, 'floor') or 0)  -- `writes` lists the writes above the floor or a checkpoint
 low = math.min(low, tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2]) or low)
 local out = {}
 for i = 2, #ARGV do
   local packed = call('HGET', where, ARGV[i])
-  local listed, score = call('ZSCORE', order, ARGV[i]), call('ZSCORE', times, ARGV[i])
+  local listed, score = order == hindex and is_listed(hindex, ARGV[i]), call('ZSCORE', times, ARGV[i])
+  if order == index then listed = tonumber(call('ZSCORE', index, ARGV[i])) end
   local expires = packed and string.match(packed, '^%*?%d+ %d+ (%d+) ')
   local wrong
   if not packed then
     if listed or score then wrong = 'bare' end
   elseif not expires then wrong = 'unreadable'
-  elseif tonumber(listed) ~= 0 then wrong = 'unlisted'
+  elseif listed ~= (order == hindex or 0) then wrong = 'unlisted'
   elseif (expires ~= '0') ~= (score and true or false) or (score and tonumber(score) ~= tonumber(expires)) then
     wrong = 'expiry'
   else
     local r, key = string.match(packed, '^%d+'), ARGV[i]
     if where == history then r, key = string.sub(ARGV[i], -16), string.sub(ARGV[i], 1, -18) end
     r = tonumber(r)
-    if r and r > low and not call('ZSCORE', touched, pad(r) .. key) then wrong = 'untouched' end
+    if r and r > low and not is_listed(writes, pad(r) .. key) then wrong = 'untouched' end
   end
   if wrong then out[#out + 1] = ARGV[i]; out[#out + 1] = wrong end
 end
@@ -67,11 +70,11 @@ return out
 """
 
 UNMET = COMMON + """
--- Return the writes whose version is missing. ARGV: members of touched.
+-- Return the writes whose version is missing. ARGV: members of writes.
 local out = {}
 for _, row in ipairs(ARGV) do
   local r, key = string.sub(row, 1, 16), string.sub(row, 17)
-  if call('ZSCORE', touched, row) and call('HEXISTS', history, key .. '\\0' .. r) == 0 and
+  if is_listed(writes, row) and call('HEXISTS', history, key .. '\\0' .. r) == 0 and
     tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ')) ~= tonumber(r) then
     out[#out + 1] = row
   end
@@ -146,7 +149,8 @@ def types(backend: RedisBackend) -> Iterator[Finding]:
         return [(client.type(key), client.pttl(key)) for key in backend._keys]
 
     for key, name, (kind, left) in zip(backend._keys, NAMES, backend._with_retry(act), strict=True):
-        if kind.decode() not in ("none", TYPES[name]):
+        is_earlier = name == "touched" and kind == b"zset"  # before format 4
+        if kind.decode() not in ("none", TYPES[name]) and not is_earlier:
             found = f"it is a {kind.decode()}, not a {TYPES[name]}"
             meaning = "another program wrote it; its content is lost"
             yield Finding("error", key, found, meaning, RECOVER, WRONG_TYPE)
@@ -166,8 +170,22 @@ def read_head(backend: RedisBackend) -> dict[bytes, bytes] | None:
 
 
 def scan(backend: RedisBackend, place: int) -> Iterator[tuple[bytes, Any]]:
+    """Yield all members of a hash or a sorted set with their values or scores, some of them twice.
+
+    Of a list in pages these are the members of its pages, with the scores of the pages.
+    """
+    shape = _MEMBERS.get(NAMES[place])
+    for member, value in scan_whole(backend, place):
+        found = shape.findall(member) if shape else [member]
+        whole = sum(map(len, found)) + (len(found) - 1 if NAMES[place] == "writes" else 0) == len(member)
+        yield from ((name, value) for name in (found if whole or not shape else [member]))
+
+
+def scan_whole(backend: RedisBackend, place: int) -> Iterator[tuple[bytes, Any]]:
     """Yield all members of a hash or a sorted set with their values or scores, some of them twice."""
     key = backend._keys[place]
+    if NAMES[place] == "writes" and backend._with_retry(lambda client: client.type(backend._keys[-1])) == b"zset":
+        key = backend._keys[-1]  # before format 4
     command = "hscan" if TYPES[NAMES[place]] == "hash" else "zscan"
     cursor: Any = 0
     while True:
@@ -459,7 +477,7 @@ def _check_touched(backend: RedisBackend, progress: ProgressText) -> Iterator[Fi
     if count:
         key = example.decode(errors="replace")[:60]
         found = f"{count} writes are listed whose version is missing, for example of {key!r}"
-        subject = f"{backend._prefix}touched"
+        subject = f"{backend._prefix}writes"
         yield Finding("error", subject, found, "the values that they wrote are missing", RECOVER, "version-missing")
 
 

@@ -16,7 +16,9 @@ from ..protocol import PAGE_BYTES, DiskUsage, ProgressCount, SupersededVersion
 from ..prune_progress import PruneProgress
 from . import packing
 from .connections.errors import is_unsupported
-from .scripts.common import COMMON, NOTE_PARTS
+from .scripts.commit import UPGRADE
+from .scripts.common import COMMON, EACH, NAMES, NOTE_PARTS
+from .scripts.paged_lists import WRITE_LISTS
 
 if TYPE_CHECKING:
     from .reader import Reader
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 MEMBERS_PER_SCRIPT = 1000
 COMMITS_PER_SCRIPT = 10_000
 MEMORY_SAMPLES = 1000  # members of a key by which the server estimates the memory of the key
-MEMBER_OVERHEAD_BYTES = 290  # of a version in `history`, `hindex` and `touched`, beside its value and three keys
+PAGES_PER_SCRIPT = 2000
+MEMBER_OVERHEAD_BYTES = 140  # of a version in `history`, `hindex` and `writes`, beside its value and three keys
+_HINDEX, _WRITES = NAMES.index("hindex"), NAMES.index("writes")
 
 # fmt: off
 SUPERSEDED = COMMON + """
@@ -32,10 +36,8 @@ SUPERSEDED = COMMON + """
 -- stored values. Returns for each version: member, size of the stored value, how many bytes it takes, until, whether it
 -- is a delete, and the stored value or nothing.
 whole(5, 7)
-local from = '-'
-if ARGV[1] ~= '' then from = '(' .. ARGV[1] end
 local out, read = {}, 0
-for _, member in ipairs(call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonumber(ARGV[2]))) do
+for _, member in ipairs(range(hindex, ARGV[1] ~= '' and ARGV[1] .. '\\0' or '', nil, tonumber(ARGV[2]))) do
   local packed = call('HGET', history, member)
   local until_, at = string.match(packed or '', '^%*?(%d+) %d+ %d+ ()')
   if not at then error('DAMAGED: a version is not what was written') end
@@ -71,17 +73,15 @@ record()
 return int(goal)
 """
 
-SWEEP = COMMON + NOTE_PARTS + """
+SWEEP = COMMON + WRITE_LISTS + NOTE_PARTS + """
 -- Remove versions that no kept state shows. ARGV: the floor; the member to continue after; how many members to examine.
 -- Returns how many were removed, the last member examined, or nothing at the end, and the keys that need packing.
 -- Linked versions are left.
 whole(2, 13)
 local tend, whole_key, min_bytes = {}, '', """ + str(MIN_BYTES) + """
 local goal = tonumber(ARGV[1])
-local from = '-'
-if ARGV[2] ~= '' then from = '(' .. ARGV[2] end
-local members, removed, read = call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonumber(ARGV[3])), 0, 0
-local last, full = '', false
+local members = range(hindex, ARGV[2] ~= '' and ARGV[2] .. '\\0' or '', nil, tonumber(ARGV[3]))
+local last, full, read, gone, rows = '', false, 0, {}, {}
 for _, member in ipairs(members) do
   local packed = call('HGET', history, member)
   local u, _, _, rest = split(packed)
@@ -94,30 +94,50 @@ for _, member in ipairs(members) do
   end
   if not linked and not unneeded and #rest > min_bytes then whole_key = key end
   if unneeded and not linked or bare_delete then
-    call('HDEL', history, member); call('ZREM', hindex, member); call('ZREM', hexpiry, member)
-    call('ZREM', touched, pad(first) .. key)
-    removed = removed + 1
+    call('HDEL', history, member); call('ZREM', hexpiry, member)
+    gone[#gone + 1], rows[#rows + 1] = member, pad(first) .. key
   end
   last, read = member, read + #rest
   if read > 8000000 then full = true; break end
 end
 if not full and #members < tonumber(ARGV[3]) then last = '' end  -- the end, also while others add versions behind it
-if removed > 0 then record() end
-return {removed, last, tend}
+unlist(hindex, gone)
+unlist(writes, rows)
+if #gone > 0 then record() end
+return {#gone, last, tend}
 """
 
-UNTOUCH = COMMON + NOTE_PARTS + """
--- Remove writes from touched that are older than every kept state. ARGV: how many. Returns how many there were.
+UNTOUCH = COMMON + WRITE_LISTS + NOTE_PARTS + """
+-- Remove members of writes that are older than every kept state. ARGV: how many at most. Returns how many.
 whole(2, 13)
 local low = tonumber(call('HGET', head, 'floor') or 0)
 local oldest = tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2])
 if oldest and oldest < low then low = oldest end
-local count = call('ZLEXCOUNT', touched, '-', '(' .. pad(low + 1))
-if count > 0 then
-  call('ZREMRANGEBYRANK', touched, 0, math.min(count, tonumber(ARGV[1])) - 1)
-  record()
+local rows = range(writes, '', pad(low + 1), tonumber(ARGV[1]))
+unlist(writes, rows)
+if #rows > 0 then record() end
+return #rows
+"""
+MERGE_PAGES = COMMON + WRITE_LISTS + EACH + """
+-- Merge neighbouring small pages. ARGV: the place of the list in KEYS; the page to continue after; how many pages.
+-- Returns the page to continue after; nothing at the end.
+local list = KEYS[tonumber(ARGV[1])]
+local pages = call('ZRANGEBYLEX', list, ARGV[2] ~= '' and '(' .. ARGV[2] or '-', '+', 'LIMIT', 0, tonumber(ARGV[3]))
+local group, size, text = {}, 0, ''
+local function merge()
+  text = table.concat(group, list == writes and '\\0' or '')
+  if #group > 1 then
+    each('ZREM', list, group)
+    call('ZADD', list, '0', text)
+  end
+  group, size = {}, 0
 end
-return count
+for _, page in ipairs(pages) do
+  if size > 0 and size + #page >= page_bytes then merge() end
+  group[#group + 1], size = page, size + #page + 1
+end
+if size > 0 then merge() end
+return #pages == tonumber(ARGV[3]) and text or ''
 """
 # fmt: on
 
@@ -174,6 +194,7 @@ def measure(backend: Reader, hashes: Sequence[str], keys: Sequence[str]) -> tupl
 def compact(backend: Reader, floor: int, progress: ProgressCount | None) -> int:
     """Raise the floor, remove the versions that nothing needs, and return how many."""
     backend._check_open()
+    backend._eval(UPGRADE)
     done = PruneProgress(before=backend.head().floor)
     with tells_what_was_done(done.text):
         return _compact(backend, floor, progress, done)
@@ -183,7 +204,7 @@ def _compact(backend: Reader, floor: int, progress: ProgressCount | None, done: 
     reached = -1
     while (current := int(backend._eval(RAISE, floor, COMMITS_PER_SCRIPT))) > reached:
         reached = done.floor = current
-    total = int(backend._with_retry(lambda client: client.zcard(backend._keys[5])))
+    total = int(backend._with_retry(lambda client: client.hlen(backend._keys[4])))
     removed = examined = 0
     last = b""
     while True:
@@ -195,6 +216,15 @@ def _compact(backend: Reader, floor: int, progress: ProgressCount | None, done: 
         examined += MEMBERS_PER_SCRIPT
         if not last:
             break
-    while int(backend._eval(UNTOUCH, COMMITS_PER_SCRIPT)) > COMMITS_PER_SCRIPT:
+    while int(backend._eval(UNTOUCH, COMMITS_PER_SCRIPT)) == COMMITS_PER_SCRIPT:
         pass
+    merge_pages(backend)
     return removed
+
+
+def merge_pages(backend: Reader) -> None:
+    """Merge small pages of the lists: an earlier release, or an import, wrote each member alone."""
+    for place in (_HINDEX, _WRITES):
+        last = b""
+        while last := backend._eval(MERGE_PAGES, place + 1, last, PAGES_PER_SCRIPT):
+            pass

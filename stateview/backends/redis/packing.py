@@ -1,14 +1,14 @@
 """Superseded values as deltas, see `scripts` for their form in the history.
 
-A server compresses nothing, so clients do it. A client that knows a superseded value and the value after it, because it
-wrote or read both, sends the delta with its next commit of the key. The script of a commit names the keys of which more
-is to be done, and whoever commits does a bite of it, see `tend`. `compact` does the rest.
+A server compresses nothing, so clients do it. A client that knows the live value, because it wrote or read it, sends its
+delta with the next commit of the key. The script of a commit names the keys of which more is to be done, and whoever
+commits does a bite of it, see `tend`. `compact` does the rest.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +31,7 @@ from ..protocol import StoredVersion
 from ..stored_values import StoredValues
 from .connections.contact import keyring_digest
 from .scripts.common import COMMON, NOTE_PARTS, REFER
+from .scripts.paged_lists import WRITE_LISTS
 
 if TYPE_CHECKING:
     from .reader import Reader
@@ -48,10 +49,10 @@ OUTLINE = COMMON + """
 -- The superseded versions of a key without values. ARGV: the key; N for the newest versions, from the newest, or O for
 -- the oldest, from the oldest; how many; how many bytes to read. Returns for each version its revision, the start of
 -- what is stored, the size of the value, 1 if a kept state shows it, and the bytes after the start.
-local low, high = '[' .. ARGV[1] .. '\\0', '(' .. ARGV[1] .. '\\0:'
+local low, high = ARGV[1] .. '\\0', ARGV[1] .. '\\0:'
 local out, read, members = {}, 0
-if ARGV[2] == 'N' then members = call('ZREVRANGEBYLEX', hindex, high, low, 'LIMIT', 0, tonumber(ARGV[3]))
-else members = call('ZRANGEBYLEX', hindex, low, high, 'LIMIT', 0, tonumber(ARGV[3])) end
+if ARGV[2] == 'N' then members = range_back(hindex, low, high, tonumber(ARGV[3]))
+else members = range(hindex, low, high, tonumber(ARGV[3])) end
 local floor = tonumber(call('HGET', head, 'floor') or 0)
 for _, member in ipairs(members) do
   local packed = call('HGET', history, member) or ''
@@ -78,7 +79,7 @@ for _, member in ipairs(ARGV) do collect(member) end
 return pieces
 """
 
-PACK = COMMON + NOTE_PARTS + REFER + """
+PACK = COMMON + WRITE_LISTS + NOTE_PARTS + REFER + """
 -- Change how versions of a key are kept. ARGV: the key; the digest of the keyring; for each version its revision, what
 -- `OUTLINE` said that its start is, the base, the place with the size of the value, and the delta. In place of a base
 -- stands W for a value that is better kept whole, or X for a version to remove. Returns how many were removed, and how
@@ -98,16 +99,14 @@ for i = 3, #ARGV, 5 do
     local u = tonumber(string.match(packed, '^%*?(%d+)') or 0)
     local floor = tonumber(call('HGET', head, 'floor') or 0)
     if u > 0 and u <= floor and (refs or '0') == '0' and call('ZCOUNT', marks, int(r), '(' .. int(u)) == 0 then
-      call('HDEL', history, member); call('ZREM', hindex, member); call('ZREM', hexpiry, member)
-      call('ZREM', touched, pad(r) .. ARGV[1])
+      call('HDEL', history, member); unlist(hindex, {member}); call('ZREM', hexpiry, member)
+      unlist(writes, {pad(r) .. ARGV[1]})
       if former and former ~= '0' then refer(key .. pad(tonumber(former)), -1) end
       removed = removed + 1
     end
   elseif string.sub(packed, 1, #start) == start then
     local first, rest = string.match(start, '^%*?(%d+ %d+ %d+ )[VPW](.*)$')
     local size = ' ' .. (string.match(rest, '(%d+) $') or #packed - #start) .. ' '
-    local format = call('HGET', head, 'format')
-    if format ~= '2' and format ~= '3' then call('HSET', head, 'format', '2') end  -- a change empties caches
     refs, changed = refs or '0', changed + 1
     if base == 'W' then
       call('HSET', history, member, '*' .. first .. 'W' .. refs .. ' 0 1' .. size .. string.sub(packed, #start + 1))
@@ -118,9 +117,11 @@ for i = 3, #ARGV, 5 do
     end
   end
 end
-if removed > 0 then record() end
+if removed > 0 then record()
+elseif changed > 0 then call('HSET', head, 'format', f[2] and '5' or '4') end  -- the same: it empties caches
 return {removed, changed}
 """
+
 RECOUNT = COMMON + REFER + """
 -- Count the versions that are relative to some versions. ARGV: 1 to correct the counts; fields of the history. Returns
 -- those with a wrong count.
@@ -129,7 +130,7 @@ for i = 2, #ARGV do
   local member, count = ARGV[i], 0
   local packed = call('HGET', history, member)
   if packed then
-    for _, older in ipairs(call('ZRANGEBYLEX', hindex, '[' .. string.sub(member, 1, -17), '(' .. member)) do
+    for _, older in ipairs(range(hindex, string.sub(member, 1, -17), member, 2 ^ 53)) do
       local base = string.match(call('HGET', history, older) or '', '^%*%d+ %d+ %d+ P%d+ (%d+) ')
       if base and tonumber(base) == tonumber(string.sub(member, -16)) then count = count + 1 end
     end
@@ -162,41 +163,51 @@ class _Row(NamedTuple):
 
 
 class KnownValues:
-    """The last two versions of keys that this client has read or written, as far as they may become deltas."""
+    """The live values of keys that this client has read or written, as far as they may become deltas."""
 
     def __init__(self) -> None:
-        self._pairs: dict[str, tuple[tuple[int, int, bytes], ...]] = {}
+        self._versions: OrderedDict[str, tuple[int, int, bytes]] = OrderedDict()
         self._bytes = 0
 
     def put(self, key: str, revision: int, time: int, value: bytes | None) -> None:
         """Remember a version that is live. O(1)."""
-        pair = self._pairs.get(key, ())
-        is_small = value is None or len(value) < MIN_BYTES
-        if (is_small and not pair) or (pair and pair[-1][0] == revision):
+        former = self._versions.pop(key, None)
+        if former is not None:
+            self._bytes -= len(former[2])
+            if former[0] > revision:  # another thread was first
+                revision, time, value = former
+        if value is None or len(value) < MIN_BYTES:
             return
-        self._pairs.pop(key, None)
-        self._bytes -= sum(len(version[2]) for version in pair)
-        if value is None or is_small:
-            return
-        pair = (*pair[-1:], (revision, time, value)) if pair and pair[-1][0] < revision else ((revision, time, value),)
-        self._bytes += sum(len(version[2]) for version in pair)
-        if self._bytes > _KNOWN_BYTES:
-            self._pairs.clear()
-            self._bytes = 0
-        else:
-            self._pairs[key] = pair
+        self._versions[key] = revision, time, value
+        self._bytes += len(value)
+        while self._bytes > _KNOWN_BYTES:
+            _, (_, _, dropped) = self._versions.popitem(last=False)
+            self._bytes -= len(dropped)
 
-    def delta(self, key: str, values: StoredValues) -> tuple[bytes, bytes] | None:
-        """Return the words of a commit that pack a superseded version of a key; None if too little is known."""
-        pair = self._pairs.get(key, ())
-        if len(pair) < 2:
+    def clear(self) -> None:
+        """Forget all versions: the namespace is another, or has lost commits."""
+        self._versions.clear()
+        self._bytes = 0
+
+    def delta(self, key: str, value: bytes | None, values: StoredValues, at: int) -> tuple[bytes, bytes] | None:
+        """Return the words of a commit that pack the live version of a key; None if it is not known, or small.
+
+        Args:
+            key: the key.
+            value: the value that the commit writes.
+            values: the stored form of values.
+            at: the revision of the commit; any number if nothing is sealed.
+
+        """
+        known = self._versions.get(key)
+        if known is None or value is None or len(value) < MIN_BYTES:
             return None
-        (revision, time, value), (base, base_time, base_value) = pair
-        delta = make_delta(value, base, base_value, 0)
-        how = b"P%d %d %d %d" % (revision, time, base, base_time)
-        if delta is None or values.plain:
-            return how, b"" if delta is None else delta.data
-        return b"%b %d" % (how, delta.size), values.pack_delta(delta.data, key, revision, base)
+        revision, time, former = known
+        delta = make_delta(former, at, value, 0)
+        how = b"P%d %d %d" % (revision, time, len(former))
+        if delta is None:
+            return how, b""
+        return how, delta.data if values.plain else values.pack_delta(delta.data, key, revision, at)
 
 
 def pieces_of(backend: Reader, pieces: Sequence[bytes], is_lone: bool = False) -> Chain:
@@ -204,14 +215,17 @@ def pieces_of(backend: Reader, pieces: Sequence[bytes], is_lone: bool = False) -
 
     Args:
         backend: the backend.
-        pieces: fields of the history and what is stored there, in turn.
+        pieces: fields of the history and what is stored there, in turn; or keys and their live entries.
         is_lone: see `Chain`.
 
     """
     records = dict(zip(pieces[::2], pieces[1::2], strict=True))
 
     def fetch(key: str, revision: int) -> Delta | bytes:
-        kept = _parse(records.get(_field(key, revision), b""))
+        record = records.get(_field(key, revision))
+        if record is None and (entry := records.get(key.encode(), b"")).startswith(b"%d " % revision):
+            return backend._unpacked(backend._split(key, entry)[3], key, revision)
+        kept = _parse(record or b"")
         if isinstance(kept, bytes):
             return backend._unpacked(kept, key, revision)
         return _opened(backend, key, revision, kept)
@@ -420,7 +434,7 @@ def _row(revision: int, start: bytes, size: int, kept: int, stored: int) -> _Row
 def _plan(rows: list[_Row]) -> dict[int, _Goal]:
     """Return which versions of a key are to be changed: the base and the place of those that stay.
 
-    The newest superseded version stays whole: the live value is no base, see `scripts`.
+    The newest superseded version stays as it is: only a commit makes it relative to the live value, see `scripts`.
     """
     goals: dict[int, _Goal] = {}
     gone = {row.revision for row in rows if not row.kept and row.kind != b"D"}

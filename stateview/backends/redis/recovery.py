@@ -32,6 +32,7 @@ from .doctor import (
     read_marks,
     registry_type,
     scan,
+    scan_whole,
     types,
     unreadable_commit,
     unreadable_entry,
@@ -50,7 +51,7 @@ _HEAD = re.compile(rb"stateview:\{([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})\}:head")
 _CONTENTS = {  # what a part holds that nothing else tells
     "live": "the values", "index": "the values", "expiry": "when entries expire",
     "history": "the earlier versions", "hindex": "the earlier versions", "hexpiry": "when earlier versions expired",
-    "touched": "which keys each revision wrote", "commits": "author and reason of the commits",
+    "writes": "which keys each revision wrote", "commits": "author and reason of the commits",
     "marks": "the checkpoints", "notes": "the checkpoints",
 }  # fmt: skip
 _LOST = "recovered: the record of this commit is lost"
@@ -100,7 +101,8 @@ class RedisRecovery:
         self._aside = backend._keys[13]
         self._held: dict[tuple[bytes, int], int] = {}  # which revision superseded each version of a salvage
         self._missing: list[str] = []  # keys whose live value is lost
-        self._strange: list[bytes] = []  # members of `touched` that no commit wrote
+        self._misplaced = 0  # pages of `writes` that were out of order
+        self._strange: list[bytes] = []  # members of `writes` that no commit wrote
         self._steps = self._run()
 
     def _note(self, subject: str, found: str, done: str, mended: bool = True, code: str = "") -> None:
@@ -117,6 +119,7 @@ class RedisRecovery:
         self._check_keyring()
         self._rebuild_registry()
         self._repair_types()
+        self._upgrade()
         self._repair_head()
 
     def salvage(self) -> Salvage | None:
@@ -142,6 +145,7 @@ class RedisRecovery:
         backend = self._backend
         if backend._with_retry(lambda client: client.exists(backend._keys[0])):
             gone = missing_parts(backend)  # before the repair sets damaged members aside
+            self._repair_scores()
             self._repair_lists(bare=False)
             self._repair_checkpoints()
             damaged = self._find_damaged()
@@ -194,7 +198,7 @@ class RedisRecovery:
         return salvage
 
     def _find_unmet(self) -> set[tuple[bytes, int]]:
-        """Return the writes that `touched` names and whose version is missing."""
+        """Return the writes that `writes` names and whose version is missing."""
         last = self._backend.head().revision
         written = set()
         for chunk in _chunks(row for row, _ in scan(self._backend, 7)):
@@ -204,6 +208,21 @@ class RedisRecovery:
                 else:
                     self._strange.append(row)
         return written
+
+    def _upgrade(self) -> None:
+        """Upgrade a namespace of an earlier format: the steps of the repair know only the present format."""
+        backend = self._backend
+        head, writes, touched = (backend._keys[NAMES.index(name)] for name in ("head", "writes", "touched"))
+        kind = backend._with_retry(lambda client: client.type(touched))
+        stored = backend._with_retry(lambda client: client.type(head)) == b"hash" and backend._with_retry(
+            lambda client: client.hmget(head, "format", "keyring")
+        )
+        if kind == b"zset":
+            backend._with_retry(lambda client: client.renamenx(touched, writes))
+        if kind in (b"zset", b"none"):
+            backend._with_retry(lambda client: client.hset(touched, "format", 4))
+        if stored and (stored[0] or b"0") < b"4":
+            backend._with_retry(lambda client: client.hset(head, "format", 5 if stored[1] else 4))
 
     def _check_keyring(self) -> None:
         """Refuse to repair sealed values without the keyring: the repaired namespace would be plain."""
@@ -251,7 +270,7 @@ class RedisRecovery:
             if finding.code == WRONG_TYPE:
                 place = self._spare_key(name)
                 backend._with_retry(lambda client, key=finding.subject, to=place: client.rename(key, to))  # type: ignore[misc]
-                derived = name in ("index", "expiry", "hindex", "hexpiry", "touched", "tokens", "older")
+                derived = name in ("index", "expiry", "hindex", "hexpiry", "writes", "tokens", "older", "touched")
                 done = "rebuilt from the entries and their history" if derived else "its content is lost"
                 self._note(finding.subject, finding.found, f"{done}; the original is kept as {place}", derived)
             else:
@@ -274,7 +293,7 @@ class RedisRecovery:
         seconds, micros = backend._with_retry(lambda client: client.time())
         moment = seconds * 1_000_000 + micros
         fields: dict[str, Any] = {"revision": top, "time": moment, "floor": top}
-        fields["format"] = 3 if head.get(b"keyring") else 2
+        fields["format"] = 5 if head.get(b"keyring") else 4
         for name in ("time", "floor"):
             if head.get(name.encode(), b"").isdigit() and (name == "time" or int(head[name.encode()]) <= top):
                 fields[name] = int(head[name.encode()])
@@ -319,9 +338,8 @@ class RedisRecovery:
 
     def _newest_past(self, key: bytes) -> int:
         """Return the newest revision of a key in the history, 0 where it has none."""
-        low, high = b"[" + key + b"\0", b"(" + key + b"\0:"
-        found = self._backend._with_retry(lambda client: client.zrevrangebylex(self._backend._keys[5], high, low, 0, 1))
-        return int(found[0][-16:]) if found else 0
+        found = self._backend._eval(repairs.VERSIONS_OF, key)
+        return max((int(found[at]) for at in range(1, len(found), 5) if found[at + 3] != b"L"), default=0)
 
     def _note_aside(self, used: bool) -> None:
         """Report the hash of what was set aside among the originals, once."""
@@ -341,6 +359,19 @@ class RedisRecovery:
                 lost |= {(key, int(revision))} if _is_version(name) else set()
         self._note_aside(bool(bad))
         return lost
+
+    def _repair_scores(self) -> None:
+        """Put the pages of lists in byte order: they are only at score 0."""
+        backend = self._backend
+        counts = {}
+        for name in ("hindex", "writes"):
+            place = NAMES.index(name)
+            misplaced = (page for page, score in scan_whole(backend, place) if score)
+            counts[name] = sum(int(backend._eval(repairs.PAGE_SCORES, place + 1, *chunk)) for chunk in _chunks(misplaced))
+        self._misplaced = counts["writes"]
+        if counts["hindex"]:
+            found = f"{counts['hindex']} of its pages were out of order"
+            self._note("the history's index", found, "put in order")
 
     def _repair_lists(self, bare: bool) -> None:
         """Make indexes agree with their hash: with `bare` names that the hash lacks, else names that it holds."""
@@ -472,13 +503,9 @@ class RedisRecovery:
         return int(backend._eval(repairs.SET_END, name, record, start % until + record.partition(b" ")[2]))
 
     def _repair_touched(self) -> None:
-        """Rebuild `touched` from the versions."""
+        """Rebuild `writes` from the versions."""
         backend = self._backend
-        added = gone = 0
-        misplaced = (row for row, score in scan(backend, 7) if score)  # members are in byte order only at score 0
-        for chunk in _chunks(misplaced):
-            places = dict.fromkeys(chunk, 0)
-            added += backend._with_retry(lambda client, to=places: client.zadd(backend._keys[7], to, xx=True, ch=True))  # type: ignore[misc]
+        added, gone = self._misplaced, 0
         for chunk in _chunks(self._strange):
             gone += int(backend._eval(repairs.UNTOUCH, *chunk))
         for kind, place in (("live", 1), ("history", 4)):

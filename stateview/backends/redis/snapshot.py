@@ -13,6 +13,7 @@ import redis
 from ...model import Commit
 from ..conflicts import history_pruned_error
 from ..protocol import PAGE_BYTES, CheckpointRecord, Head, StateAt, StoredVersion, Version
+from .connections.contact import NEWEST_FORMAT, SEALED_FORMATS
 from .maintenance import measure
 from .overview import read_many
 from .packing import pieces_of, unpacked_bytes, without_delta
@@ -24,7 +25,6 @@ from .transfer import parse_versions
 if TYPE_CHECKING:
     from .reader import Reader
 
-_PLAIN_FORMAT = 2  # the newest of a namespace without a keyring
 MAX_RECORDS = 20_000  # entries, versions and commits: reading more at once would keep other clients waiting
 MAX_BYTES = 16_000_000
 MANY_RECORDS, MANY_BYTES, MANY = 1000, 256_000, 100  # of each namespace, and how many namespaces are read at once
@@ -65,7 +65,8 @@ def take_many(backend: Reader, names: Sequence[str]) -> Iterator[Snapshot | None
 def _made(reader: Reader, sizes: bytes, words: bytes) -> Snapshot | None:
     """Return the copy of a namespace; None if it is to be opened by itself, since it is sealed or damaged."""
     fields, entries, past, records, marks = _hashes(sizes, words)
-    if unreadable_head(fields) or b"keyring" in fields or int(fields.get(b"format", b"0")) > _PLAIN_FORMAT:
+    stored = fields.get(b"format", b"0")
+    if unreadable_head(fields) or b"keyring" in fields or stored in SEALED_FORMATS or int(stored) > NEWEST_FORMAT:
         return None
     if sum(map(unpacked_bytes, past.values())) > MAX_BYTES:
         return None

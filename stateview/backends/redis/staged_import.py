@@ -29,6 +29,7 @@ from ..stored_values import StoredValues
 from . import packing
 from .connections.client import encode_bulk
 from .connections.contact import REGISTRY
+from .maintenance import merge_pages
 from .scripts.common import KINDS, NAMES
 from .scripts.transfer import ACQUIRE, FINISH, FORGET, RECORD, RELEASE
 from .server_checks import refuse_eviction
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 120  # after so long without a `put`, another import may take over
 MEMBERS_PER_COMMAND = 1000  # a command that runs long keeps all other clients waiting
-TOUCHES_PER_COMMAND = 10_000
+WRITES_PER_COMMAND = 10_000
 
 _PAIR = b"$%d\r\n%b\r\n$%d\r\n%b\r\n"  # two words in the server's protocol
 _MEMBER = b"$1\r\n0\r\n$%d\r\n%b\r\n"  # the score 0, and a member
@@ -71,7 +72,14 @@ class RedisStagedImport:
         if holder:
             hint = f"Wait until it ends, or end its process; if it was killed, another copy can begin in {holder[1]} s"
             raise staging_locked_error(backend.url, backend.namespace, hint)
+        self._upgrade()
         self._start_sealing()
+
+    def _upgrade(self) -> None:
+        """Take over what an earlier release has staged."""
+        writes, touched = (self._keys[NAMES.index(name)] for name in ("writes", "touched"))
+        if self._backend._with_retry(lambda client: client.type(touched)) == b"zset":
+            self._backend._with_retry(lambda client: client.renamenx(touched, writes))
 
     def _start_sealing(self) -> None:
         """Take over the keyring of the namespace or of what is staged already, or make one if a key was given."""
@@ -146,6 +154,7 @@ class RedisStagedImport:
         backend._learn_keyring()
         self._open = False
         self._reader.close()
+        merge_pages(backend)
         return f"{aside}*" if detail[0] else ""
 
     def drop(self) -> None:
@@ -214,21 +223,25 @@ class RedisStagedImport:
         }  # fmt: skip
         words = [str(word).encode() for field in fields.items() for word in field]
         if self._keyring is not None:
-            words += (b"keyring", self._keyring, b"format", b"3")
-        head_key = names["head"].encode()
-        self._run([_command([b"HSETNX", head_key, b"format", b"1"]), _command([b"HSET", head_key, *words])])
+            words += (b"keyring", self._keyring)
+        stored_format = b"4" if self._keyring is None else b"5"
+        head_key, touched_key = names["head"].encode(), names["touched"].encode()
+        self._run([
+            _command([b"HSET", head_key, *words, b"format", stored_format]),
+            _command([b"HSET", touched_key, b"format", b"4"]),
+        ])  # fmt: skip
         oldest = self._backend._with_retry(lambda client: client.zrange(names["marks"], 0, 0, withscores=True))
-        self._remove_touches(names["touched"], min([head.floor, *(int(revision) for _, revision in oldest)]))
+        self._remove_writes(names["writes"], min([head.floor, *(int(revision) for _, revision in oldest)]))
         if head.floor:
             self._remove_commits(names["commits"], head.floor)
         self._eval(RECORD, self._keys)
         self._settled = head
 
-    def _remove_touches(self, name: str, revision: int) -> None:
-        """Remove the writes of all revisions up to this one."""
+    def _remove_writes(self, name: str, revision: int) -> None:
+        """Remove the writes of all revisions up to this one. Each page of a stage has a single member."""
         end = f"({revision + 1:016}"
         while count := self._backend._with_retry(lambda client: client.zlexcount(name, "-", end)):
-            last = min(count, TOUCHES_PER_COMMAND) - 1
+            last = min(count, WRITES_PER_COMMAND) - 1
             self._backend._with_retry(lambda client, last=last: client.zremrangebyrank(name, 0, last))  # type: ignore[misc]
 
     def _remove_commits(self, name: str, revision: int) -> None:
@@ -280,16 +293,16 @@ def _version_commands(
 ) -> list[_Command]:
     """Return the commands that add versions: one for each key of the stage, of members in the server's protocol."""
     members: dict[str, list[bytes]] = {
-        name: [] for name in ("live", "index", "expiry", "history", "hindex", "hexpiry", "touched")
+        name: [] for name in ("live", "index", "expiry", "history", "hindex", "hexpiry", "writes")
     }
-    live, index, expiry, history, hindex, hexpiry, touched = members.values()
+    live, index, expiry, history, hindex, hexpiry, writes = members.values()
     deltas = _usable_deltas(versions)
     references = Counter((key, delta.base) for (key, _), delta in deltas.items() if delta.base)
     for version in versions:
         key, revision, expires = version.key.encode(), version.revision, version.expires
         stored = None if version.value is None else values.pack(version.value, version.key, version.revision)
         size = len(key)
-        touched.append(b"$1\r\n0\r\n$%d\r\n%016d%b\r\n" % (size + 16, revision, key))
+        writes.append(b"$1\r\n0\r\n$%d\r\n%016d%b\r\n" % (size + 16, revision, key))
         if stored is not None and not version.until:
             packed = b"%d %d %d %b" % (revision, version.time, expires, stored)
             live.append(_PAIR % (size, key, len(packed), packed))
@@ -304,7 +317,7 @@ def _version_commands(
         hindex.append(_MEMBER % (len(field), field))
         if expires:
             hexpiry.append(encode_bulk([b"%d" % expires, field]))
-    commands = [_command([b"HSET", names["head"], b"format", b"2"])] if deltas else []
+    commands: list[_Command] = []
     for name, added in members.items():
         if added:
             start = encode_bulk([b"HSET" if name in ("live", "history") else b"ZADD", names[name]])

@@ -41,7 +41,7 @@ from .connections.client import NoConnection, Session, encode_bulk, reach
 from .connections.contact import REGISTRY, keyring_digest
 from .connections.errors import to_state_error
 from .reader import Reader
-from .scripts.commit import COMMIT
+from .scripts.commit import COMMIT, UPGRADE
 from .scripts.common import KINDS
 from .server_checks import refuse_eviction
 
@@ -130,6 +130,9 @@ class Writer(Reader, ABC):
             if reply == [b"register"]:
                 self._start_namespace()
                 is_new = True
+                continue
+            if reply == [b"upgrade"]:
+                self._eval(UPGRADE)
                 continue
             if isinstance(reply, bytes) or reply[0] not in (b"reseal", b"rekey", b"rewound"):
                 if is_new:
@@ -277,8 +280,8 @@ class Writer(Reader, ABC):
         words = [_encode(options) if options else b"", record, *number, b"%d" % self.keep]
         words.append(b"" if known is None else known.text)
         pack = values.pack
-        for key, write in batch.writes.items():
-            if (delta := self._known.delta(key, values)) is not None:
+        for key, write in sorted(batch.writes.items()):  # code points have the order of their UTF-8
+            if (delta := self._known.delta(key, write.value, values, revision)) is not None:
                 words += (key.encode(), *delta)
             if write.value is None:
                 words += (key.encode(), b"D", b"")
@@ -307,6 +310,15 @@ class Writer(Reader, ABC):
 
         self._check_writable()
         return maintenance.compact(self, floor, progress)
+
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        self._known.clear()
+
+    def _rewound(self, known: Answer, text: bytes) -> Rewound:
+        error = super()._rewound(known, text)
+        self._known.clear()
+        return error
 
     def drop(self) -> None:
         self._check_writable()

@@ -17,9 +17,9 @@ from stateview.backends.redis.scripts.common import NAMES
 from stateview.maintenance.doctor import diagnose, examined
 
 P = "stateview:{main}:"
-PARTS = [name for name in NAMES if name not in ("older", "damaged")]
+PARTS = [name for name in NAMES if name not in ("older", "damaged", "touched")]
 UNMARKED = {"expiry", "hexpiry", "tokens"}  # parts that nothing but the flags of the head tells of
-PAIRS = [("live", "index"), ("history", "hindex"), ("marks", "notes"), ("expiry", "hexpiry"), ("index", "touched")]
+PAIRS = [("live", "index"), ("history", "hindex"), ("marks", "notes"), ("expiry", "hexpiry"), ("index", "writes")]
 
 
 @pytest.fixture

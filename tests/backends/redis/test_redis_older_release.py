@@ -1,122 +1,168 @@
-"""Deltas beside a release that knows none: a client of it that is open goes on, one that opens is told to upgrade."""
+"""Namespaces of an earlier format: read as they are, upgraded by the first write, and closed to the earlier release."""
 
 from __future__ import annotations
 
 import json
-import random
+import lzma
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from conftest import REDIS
-from packed_history import Texts, deltas
-from stress import stressed
 
 from stateview import BackendError, StateManager
 from stateview.backends.redis.connections import contact
 from stateview.backends.redis.scripts.common import NAMES
-from stateview.maintenance.history import iter_superseded
+from stateview.sealing.keys import Secret, UserKey
 
-COMMIT = (Path(__file__).parents[2] / "data" / "redis_commit_format_1.lua").read_text()  # of the release before
-KEYS = [f"stateview:{{ns}}:{name}" for name in NAMES]
-HEAD = KEYS[0]
+DATA = Path(__file__).parents[2] / "data"
+FIRST_COMMIT = (DATA / "redis_commit_format_1.lua").read_text()
+EARLIER = [name.replace("writes", "touched") for name in NAMES[:-1]]  # the names of the keys before format 4
+P = "stateview:{main}:"
+KEYS = [P + name for name in EARLIER]
+FORMATS = (1, 2, 3)
 
 
-class OldClient:
-    """A client of format 1 that has been open since before the first delta."""
+def key_of(number: int) -> str | None:
+    """The key of the store of a format, which its make.py has."""
+    return UserKey(Secret(bytes(range(32)))).printed() if number == 3 else None
 
-    def __init__(self, client: Any, keep: int) -> None:
-        self._commit = client.register_script(COMMIT)
-        self._keep = keep
-        self._number = 0
 
-    def commit(self, writes: dict[str, str | None], **options: Any) -> int:
-        """Make a commit; the revision after it."""
-        self._number += 1
-        record = json.dumps(["", "older", len(writes), 0, 0, 0])
-        words: list[Any] = [json.dumps(options) if options else "", record, "session", self._number, self._keep]
+class Earlier:
+    """A namespace of an earlier format, and what the release that wrote it would do with it."""
+
+    def __init__(self, url: str, client: Any, number: int) -> None:
+        self.url, self.client, self.format = url, client, number
+        if number == 1:
+            self.states: dict[str, Any] = {}
+            self.scripts = {"commit": FIRST_COMMIT}
+            client.sadd("stateview:namespaces", "main")
+            values: dict[str, Any] = {}
+            for revision in range(1, 41):
+                key = f"k{revision % 7}"
+                self.commit(revision, {key: json.dumps(revision)}, marks=[{"name": f"c{revision}", "after": True}])
+                values[key] = revision
+                self.states[str(revision)] = dict(values)
+        else:
+            content = json.loads(lzma.decompress((DATA / "redis_formats" / f"{number}.json.xz").read_bytes()))
+            self.states, self.scripts = content["states"], content["scripts"]
+            with redis.Redis.from_url(url, encoding="latin-1") as writer:
+                for command in content["commands"]:
+                    writer.execute_command(*command)
+
+    def commit(self, number: int, writes: dict[str, str], **options: Any) -> Any:
+        if not self.client.exists(KEYS[0]):
+            options["lineage"] = "a" * 32
+        record = json.dumps(["", "earlier", len(writes), 0, 0, 0])
+        words: list[Any] = [json.dumps(options) if options else "", record, "session", number, 1000]
+        words += [] if self.format == 1 else [""]
         for key, value in writes.items():
-            words += (key, "D", "") if value is None else (key, "", value)
-        reply = self._commit(KEYS, words)
-        assert isinstance(reply, bytes), reply
-        return int(reply.split()[0])
+            words += (key, "", value)
+        return self.client.eval(self.scripts["commit"], len(KEYS), *KEYS, *words)
+
+    def open(self, **options: Any) -> StateManager:
+        return StateManager(self.url, "main", encryption_key=key_of(self.format), **options)
+
+    def check(self, state: StateManager, since: int = 1) -> None:
+        for revision, values in self.states.items():
+            if int(revision) >= since:
+                assert {entry.key: entry.value for entry in state.at(int(revision)).entries()} == values
+        assert [one for one in state.doctor().findings if one.severity == "error"] == []
+
+    def dump(self) -> dict[bytes, bytes]:
+        return {key: self.client.dump(key) for key in self.client.scan_iter()}
 
 
-@pytest.mark.parametrize(("seed", "acts"), [(3, 50), *stressed(*((seed, 200) for seed in range(5)))])
-@pytest.mark.parametrize("kind", REDIS)
-def test_an_open_client_of_the_release_before_commits_in_between(store_url: str, seed: int, acts: int) -> None:
-    chance = random.Random(seed)
-    history = chance.choice([5, 30, 1000])
-    texts = Texts(chance)
-    now: dict[str, Any] = {}
-    marks: dict[str, dict[str, Any]] = {}
-    packed = 0
-    with redis.Redis.from_url(store_url) as client:
-        states = [StateManager(store_url, "ns", history=history) for _ in range(2)]
-        now["k"] = states[0].save("k", 1)
-        old = OldClient(client, history)
-        for number in range(acts):
-            act, key, is_old, state = chance.random(), chance.choice("ab"), chance.random() < 0.4, chance.choice(states)
-            if act < 0.7:
-                value = json.loads(json.dumps(texts.next(key)))
-                if is_old:
-                    old.commit({key: json.dumps(value, separators=(",", ":"))})
-                else:
-                    state.save(key, value)
-                now[key] = value
-            elif act < 0.75:
-                if key in now:
-                    if is_old:
-                        old.commit({key: None})
-                    else:
-                        state.delete(key)
-                    del now[key]
-            elif act < 0.88:
-                if is_old:
-                    old.commit({}, marks=[{"name": f"c{number}"}])
-                else:
-                    state.checkpoint(f"c{number}")
-                marks[f"c{number}"] = dict(now)
-            elif act < 0.92 and marks:
-                name = chance.choice(list(marks))
-                state.delete_checkpoint(name)
-                del marks[name]
-            elif act < 0.95:
-                head = state.backend.head()
-                state.backend.compact(chance.randint(head.floor, head.revision))
-            elif marks:
-                name = chance.choice(list(marks))
-                assert state.load("a", None, at=name) == marks[name].get("a")
-            packed = max(packed, len(deltas(store_url)))
-        assert packed > 3
-        for state in states:
-            for _ in range(2):
-                assert {entry.key: entry.value for entry in state.at("live").entries()} == now
-                for name, content in marks.items():
-                    assert {entry.key: entry.value for entry in state.at(name).entries()} == content, name
-                assert [one for one in state.doctor().findings if one.severity == "error"] == []
-                state.compact(state.revision)
-            marked = {mark.revision for mark in state.backend.marks()}
-            for one in iter_superseded(state.backend):  # what the older client's trim passed over is gone as well
-                assert one.deleted or any(one.revision <= revision < one.until for revision in marked)
-            assert state.recover().problems == ()
-            state.close()
+@pytest.fixture
+def client(store_url: str) -> Iterator[Any]:
+    with redis.Redis.from_url(store_url) as found:
+        yield found
+
+
+@pytest.fixture(params=FORMATS)
+def earlier(request: pytest.FixtureRequest, store_url: str, client: Any) -> Earlier:
+    return Earlier(store_url, client, request.param)
+
+
+def stored_format(client: Any) -> int:
+    return int(client.hget(P + "head", "format"))
 
 
 @pytest.mark.parametrize("kind", REDIS)
-def test_a_client_of_the_release_before_is_told_to_upgrade(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = ["line " * 200 + str(number) for number in range(4)]
-    with StateManager(store_url, "ns") as state, redis.Redis.from_url(store_url) as client:
-        state.save("k", texts[0])
-        assert client.hget(HEAD, "format") == b"1"  # nothing yet that it could not read
-        for text in texts[1:]:
-            state.save("k", text)
-        assert deltas(store_url)
-        assert client.hget(HEAD, "format") == b"2"
-        assert client.hget(KEYS[1], "k").endswith(json.dumps(texts[-1]).encode())  # what is live stays as it was
-    monkeypatch.setattr(contact, "NEWEST_FORMAT", 1)
-    with StateManager(store_url, "ns") as older:
+def test_a_reader_reads_it_and_changes_nothing(earlier: Earlier) -> None:
+    before = earlier.dump()
+    with earlier.open(read_only=True) as state:
+        earlier.check(state)
+        last = max(map(int, earlier.states))
+        assert len(state.log(limit=100)) == last
+        for low in (1, last // 2, last - 1):
+            old, new = earlier.states[str(low)], earlier.states[str(last)]
+            changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+            assert {change.key for change in state.diff(low)} == changed
+    assert earlier.dump() == before
+
+
+FIRST_WRITES: dict[str, Callable[[StateManager], Any]] = {
+    "save": lambda state: state.save("new", 1),
+    "checkpoint": lambda state: state.checkpoint("new"),
+    "compact": lambda state: state.compact(5),
+    "recover": lambda state: state.recover(),
+    "undo": lambda state: state.undo(),
+    "delete": lambda state: state.delete(state.list_keys()[0]),
+}
+
+
+@pytest.mark.parametrize("kind", REDIS)
+@pytest.mark.parametrize("act", FIRST_WRITES)
+def test_the_first_write_upgrades_it(earlier: Earlier, client: Any, act: str) -> None:
+    with earlier.open() as state:
+        FIRST_WRITES[act](state)
+        assert stored_format(client) == (5 if earlier.format == 3 else 4)
+        assert client.type(P + "touched") == b"hash"
+        earlier.check(state, 5)
+        for number in range(30):
+            state.save(f"more/{number:02}", number)
+            state.save(f"more/{number:02}", -number)
+        earlier.check(state, 5)
+        assert state.compact(5) == 0 or act != "compact"
+        assert client.zcard(P + "hindex") < client.hlen(P + "history") / 5
+        assert client.zcard(P + "writes") < state.revision / 5
+        earlier.check(state, 5)
+        assert state.recover().problems == ()
+
+
+@pytest.mark.parametrize("kind", REDIS)
+def test_an_open_client_of_that_release_goes_on_until_then_and_is_refused_after(earlier: Earlier, client: Any) -> None:
+    last = max(map(int, earlier.states))
+    with earlier.open() as state:
+        assert state.revision == last
+        if earlier.format != 3:
+            assert isinstance(earlier.commit(1000, {"theirs": "1"}), bytes)
+            assert state.load("theirs") == 1
+        state.save("ours", 1)
+        before = earlier.dump()
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            earlier.commit(1001, {"theirs": "2"})
+        if "changed" in earlier.scripts:
+            words = ["", 1, 0, last, 0, "", 10]
+            with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+                client.eval(earlier.scripts["changed"], len(KEYS), *KEYS, *words)
+        assert earlier.dump() == before
+        earlier.check(state)
+
+
+@pytest.mark.parametrize("kind", REDIS)
+def test_a_client_of_the_release_before_is_told_to_upgrade(
+    store_url: str, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with StateManager(store_url, "main") as state:
+        state.save("k", 1)
+        assert stored_format(client) == 4
+        assert client.hget(P + "live", "k").endswith(b" 0 1")  # what is live stays as it was
+    monkeypatch.setattr(contact, "NEWEST_FORMAT", 3)
+    with StateManager(store_url, "main") as older:
         for act in (lambda: older.load("k"), lambda: older.save("k", 1), older.list_checkpoints):
             with pytest.raises(BackendError, match="Upgrade stateview"):
                 act()

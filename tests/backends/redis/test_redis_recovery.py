@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 from conftest import REDIS
+from redis_pages import unlist
 
 from stateview import Damaged, StateException, StateManager
 from stateview.backends.redis import recovery as redis_recovery
@@ -94,7 +95,7 @@ def drop_key(c: Any) -> None:
 
 def drop_version(c: Any) -> None:
     c.hdel(P + "history", field("a", 5))
-    c.zrem(P + "hindex", field("a", 5))
+    unlist(c, P + "hindex", field("a", 5))
 
 
 # What is done, what the report names as lost, and which lists it keeps as they were.
@@ -104,7 +105,7 @@ LOSSES: dict[str, tuple[Callable[[Any], Any], list[str], list[str]]] = {
     "all entries": (lambda c: c.delete(P + "live"), ["key 'a'", "'b'", "'still'", "'two'"], ["index", "expiry"]),
     "entries, and their lists": (lambda c: c.delete(*parts("live", "index", "expiry")), ["'still': revision 4"], []),
     "an entry, listed nowhere": (drop_key, ["'still': revision 4", "checkpoint 'one'"], []),
-    "entries that nothing tells when": (lambda c: c.delete(P + "live", P + "touched"), ["'still'", "'two'"], ["index"]),
+    "entries that nothing tells when": (lambda c: c.delete(P + "live", P + "writes"), ["'still'", "'two'"], ["index"]),
     "the first version": (lambda c: c.hdel(P + "history", field("a", 1)), ["'a' of revision 1", "'one'"], []),
     "a version": (lambda c: c.hdel(P + "history", field("a", 5)), ["'a' of revision 5", "checkpoint 'two'"], []),
     "a version, not listed": (drop_version, ["'a' of revision 5", "checkpoint 'two'"], []),
@@ -132,7 +133,7 @@ MENDED: dict[str, Callable[[Any], Any]] = {
     "a standing delete": lambda c: c.hdel(P + "history", field("gone", 7)),
     "a head without its revision": lambda c: c.hdel(P + "head", "revision"),
     "a head that is behind": lambda c: c.hset(P + "head", "revision", "3"),
-    "what changed": lambda c: c.delete(P + "touched"),
+    "what changed": lambda c: c.delete(P + "writes"),
     "the lists": lambda c: c.delete(P + "index", P + "expiry", P + "hindex"),
     "a registry that is a list": lambda c: (c.delete(REGISTRY), c.rpush(REGISTRY, "x")),
 }
@@ -159,7 +160,7 @@ def test_an_older_copy_of_the_entries_is_not_taken_for_the_newest(url: str, stat
 
 def test_what_only_the_log_tells_of_is_said_to_be_lost(url: str, state: StateManager, client: Any) -> None:
     drop_key(client)
-    client.zrem(P + "touched", b"%016dstill" % 4)
+    assert unlist(client, P + "writes", b"%016dstill" % 4)
     report = state.recover()
     assert "1 key is left without a name, written by revision 4" in lost(report)
     assert client.hget(P + "damaged", b"\0commits\x004").endswith(b'"save still","",1,0,0,0]')

@@ -33,7 +33,7 @@ def fill(state: StateManager) -> None:
     state.checkpoint("start", note="before “anything”\nhappened")
     for step in range(40):
         messages[step]["text"] = " ".join(chance.choices(WORDS, k=20))
-        state.save("messages", messages, reason=f"step {step}" if step % 2 else None)
+        state.save("messages", messages, reason=f"step {step}" if step % 2 else "")
         if step == 20:
             state.delete("messages")
         if step % 16 == 0:

@@ -22,7 +22,8 @@ from .server import Server
 
 T = TypeVar("T")
 REGISTRY = "stateview:namespaces"
-NEWEST_FORMAT = 3  # 2 has deltas, 3 a keyring
+NEWEST_FORMAT = 5  # see `scripts.common`
+SEALED_FORMATS = (b"3", b"5")
 
 
 @lru_cache(maxsize=64)
@@ -123,7 +124,7 @@ class Contact(Server, ABC):
 
         """
         document = head.get(b"keyring")
-        if document is None and head.get(b"format") == b"3":
+        if document is None and head.get(b"format") in SEALED_FORMATS:
             raise Damaged(f"{self.url}: the keyring of namespace {self.namespace!r} is missing", "Restore a backup")
         self._lineage = head.get(b"lineage", b"").decode(errors="replace")
         if document != self._keyring:

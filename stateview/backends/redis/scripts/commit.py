@@ -5,48 +5,21 @@ from __future__ import annotations
 import re
 
 from ...deltas import FANOUT, MIN_BYTES
-from .common import BEFORE, FLAGS, KEPT, LOST, PARTS, REFER, TEXT, TRIM, WHOLE
+from .common import FLAGS, KEPT, LOST, PARTS, TEXT, TRIM, WHOLE
+from .paged_lists import BEFORE, READ_LISTS, WRITE_LISTS
 
 # fmt: off
-_PACK = """
-local function pack(key, how, data, live_revision, live_times)
-  -- Replace a whole value by its delta, or mark it as better kept whole. Returns the place of the delta, and whether it
-  -- is relative to the live version that is being superseded.
-  local q, q_time, base, base_time, value_size = string.match(how, '^P(%d+) (%d+) (%d+) (%d+) ?(%d*)$')
-  local former, newer = key .. '\\0' .. pad(q), key .. '\\0' .. pad(base)
-  local packed, refs = call('HGET', history, former) or '', '0'
-  local u, t, e, at = string.match(packed, '^(%d+) (%d+) (%d+) V()')
-  if not u then u, t, e, refs, at = string.match(packed, '^%*(%d+) (%d+) (%d+) W(%d+) 0 0 %d+ ()') end
-  if not u or u ~= base or t ~= q_time then return 0 end  -- another lineage may have the same revisions at other times
-  local is_live, found = base == live_revision, nil
-  if is_live then found = string.match(live_times, '^%d+')
-  else found = string.match(call('HGET', history, newer) or '', '^%*?%d+ (%d+) %d+ [VPW]') end
-  if found ~= base_time then return 0 end
-  local start, size, place = '*' .. u .. ' ' .. t .. ' ' .. e .. ' ', ' ' .. (#packed - at + 1) .. ' ', 0
-  if f[6] ~= '3' then call('HSET', head, 'format', '2') end
-  if data == '' then
-    call('HSET', history, former, start .. 'W' .. refs .. ' 0 1' .. size .. string.sub(packed, at))
-    return 0
-  end
-  local prior = call('ZREVRANGEBYLEX', hindex, '(' .. former, '[' .. key .. '\\0', 'LIMIT', 0, 1)[1]
-  if value_size ~= '' then size = ' ' .. value_size .. ' ' end
-  if prior then place = (string.match(call('HGET', history, prior), '^%*%d+ %d+ %d+ P%d+ %d+ (%d+) ') or -1) + 1 end
-  call('HSET', history, former, start .. 'P' .. refs .. ' ' .. base .. ' ' .. place .. size .. data)
-  if not is_live then refer(newer, 1) end
-  return place, is_live
-end
-"""
-
 COMMIT = PARTS + TEXT + """
 -- ARGV: options that only some commits have, as JSON, or nothing; the record for the log; the session, and the number
 -- of the commit in it; how many revisions to keep; the newest answer that the client knows, or nothing. Then for each
--- write: the key; 'TTL TIME', D to delete, or nothing; the value. Before a write, its key may come with 'PREVISION TIME
--- BASE TIME', and the delta of that superseded version, empty if it is better kept whole; after BASE TIME the size of
--- the value, if it is not the size of what is stored. Returns as text the head after the commit, and the keys that need
--- packing, each after N for its newest versions or O for its oldest; or a table that says why the commit was refused.
+-- write, in byte order of the keys: the key; 'TTL TIME', D to delete, or nothing; the value. Before a write, its key may
+-- come with 'PREVISION TIME SIZE', and the delta of that live version, which the write supersedes, relative to the value
+-- that is written; empty if it is better kept whole. SIZE is that of the value. Returns as text the head after the
+-- commit, and the keys that need packing, each after N for its newest versions or O for its oldest; or a table that says
+-- why the commit was refused.
 local options = ARGV[1] ~= '' and cjson.decode(ARGV[1]) or {}
 local session, number = ARGV[3], tonumber(ARGV[4])
-local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'touch', 'format')
+local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'touch', 'format', 'keyring', 'versions')
 local revision, last, floor, lineage = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0), f[4]
 if not (revision and last and floor) or not (f[1] and lineage) and call('EXISTS', unpack(KEYS)) > 0 then
   error('DAMAGED: the head is not what was written')
@@ -57,7 +30,8 @@ if ARGV[6] ~= '' and ARGV[6] ~= (lineage or '') .. ' ' .. (f[1] or '0') .. ' ' .
     return {'rewound', (lineage or '') .. ' ' .. (f[1] or '0') .. ' ' .. (f[2] or '0')}
   end
 end
-local writes, keep, size = #ARGV > 6, tonumber(ARGV[5]), call('ZCARD', index)
+if lineage and (tonumber(f[6] or '') or 4) < 4 then return {'upgrade'} end
+local is_write, keep, size = #ARGV > 6, tonumber(ARGV[5]), call('ZCARD', index)
 local token = call('HGET', tokens, session)
 local new_session = not token
 if new_session then token = call('HGET', older, session) end
@@ -71,19 +45,21 @@ if token then
   end
   if tonumber(done) > number then error('the client has given up this commit and sent later ones') end
 end
-if lineage and (f[6] == '3' or options.of) then  -- before any write: what is sealed is sealed for one place
-  if f[6] ~= '3' or options.of ~= lineage or options.keyring or
-    options.ring ~= redis.sha1hex(call('HGET', head, 'keyring') or '') then return {'rekey'} end
+local keyring = f[7]
+if lineage and (keyring or options.of) then  -- before any write: what is sealed is sealed for one place
+  if not keyring or options.of ~= lineage or options.keyring or options.ring ~= redis.sha1hex(keyring) then
+    return {'rekey'}
+  end
   if options.sealed_for and options.sealed_for ~= revision + 1 then return {'reseal', int(revision)} end
 end
-local due = writes and revision - floor >= keep + math.floor(keep / 100)  -- trimming 1 % at once costs less
+local due = is_write and revision - floor >= keep + math.floor(keep / 100)  -- trimming 1 % at once costs less
 -- A part that this commit meets must hold what it held. The flag of another part is kept as it is.
 local touch, flags, tag = string.match(f[5] or '', '^(%S*) ([01]+)@(.*)$')
 if not flags or tag ~= f[1] .. ' ' .. (f[3] or '') then touch, flags = string.match(f[5] or '', '^%S*'), nil end
 local function had(i) return string.byte(flags, i) == 49 end
 local versions, sessions = call('HLEN', history), new_session and call('HLEN', tokens)
-if not flags or call('HLEN', live) ~= size or size == 0 and had(1) or call('ZCARD', hindex) ~= versions or
-  versions == 0 and had(4) or call('ZCARD', touched) == 0 and had(7) or call('HLEN', commits) < revision - floor or
+if not flags or call('HLEN', live) ~= size or size == 0 and had(1) or versions ~= tonumber(f[8] or versions) or
+  call('ZCARD', hindex) == 0 and had(5) or versions == 0 and had(4) or call('ZCARD', writes) == 0 and had(7) or call('HLEN', commits) < revision - floor or
   had(3) and call('ZCARD', expiry) == 0 or (options.marks or options.unmarks or due) and
     (call('ZCARD', marks) == 0 and had(9) or call('HLEN', notes) == 0 and had(10)) or
   sessions and (sessions == 0 and had(11) or had(12) and call('HLEN', older) == 0) then
@@ -95,7 +71,8 @@ if options.base and options.base ~= revision then return {'base', int(revision)}
 local clock_time = clock()
 local since = tonumber(clock_time)  -- of durations; the times of commits rise, even if the clock steps back
 local now = math.max(since, last + 1)
-local expired_count = (not flags or had(3)) and call('ZCOUNT', expiry, '-inf', clock_time) or 0
+local had_expiry = not flags or had(3)
+local expired_count = had_expiry and call('ZCOUNT', expiry, '-inf', clock_time) or 0
 if options.expected then
   for key, expected in pairs(options.expected) do
     local packed = call('HGET', live, key)
@@ -127,15 +104,15 @@ end
 -- size of each key that is written was read, so that a key of a wrong type fails before.
 local stamp = int(now)
 -- The writes, in columns: a table for each write would cost more than its commands. A delete has the value false. Of
--- what a write meets: the revision of a live entry, its "TIME EXPIRES ", its expiry and its value; or the newest member
--- of a key that is not live, and its version.
+-- what a write meets: the revision of a live entry, its "TIME EXPIRES ", its expiry and its value, or its delta and the
+-- size of its value; or the newest member of a key that is not live, and its version.
 local names, values, ttls, moments, count = {}, {}, {}, {}, 0
-local revisions, times, ends, olds, deletes = {}, {}, {}, {}, {}
+local revisions, times, ends, olds, deletes, deltas, value_sizes = {}, {}, {}, {}, {}, {}, {}
 -- What the writes do: an expiring entry ends, another begins, one ends for good, a version is superseded.
 local old_expires, new_expires, drops_expiry, supersedes, deleted = false, false, false, false, 0
 local packs, tend = {}, {}  -- by key
-""" + f"local min_bytes, fanout = {MIN_BYTES}, {FANOUT}" + """
-if writes then
+""" + f"local min_bytes, fanout = {MIN_BYTES}, {FANOUT}" + READ_LISTS + BEFORE + WRITE_LISTS + """
+if is_write then
   local written = expired_count > 0 and {}
   for i = 7, #ARGV, 3 do
     local key, how = ARGV[i], ARGV[i + 1]
@@ -154,15 +131,37 @@ if writes then
   if written then  -- delete expired entries too
     for _, key in ipairs(call('ZRANGEBYSCORE', expiry, '-inf', clock_time, 'LIMIT', 0, 100)) do
       if not written[key] then
+        local i = place_in(names, key)
         count = count + 1
-        names[count], values[count] = key, false
+        table.insert(names, i, key)
+        table.insert(values, i, false)
+        for at = count, i + 1, -1 do ttls[at], moments[at] = ttls[at - 1], moments[at - 1] end
+        ttls[i], moments[i] = nil, nil
       end
     end
   end
   local match, sub = string.match, string.sub
-  for first = 1, count, 1000 do  -- one command for many keys costs less; Lua passes 1,000 at once
-    for i, old in ipairs(call('HMGET', live, unpack(names, first, math.min(first + 999, count)))) do
-      i = first + i - 1
+  -- A copy of a large value takes longer than all else. So a live value is not read whose delta has come, if this is
+  -- still the version that the client knows: no other has superseded it.
+  local asked, places = names, nil
+  if next(packs) then
+    asked, places = {}, {}
+    for i, key in ipairs(names) do
+      local r, time, value_size = match(packs[key] and packs[key][2] ~= '' and packs[key][1] or '', '^P(%d+) (%d+) (%d+)$')
+      local length = r and call('HSTRLEN', live, key)
+      if r and ARGV[6] ~= '' and tonumber(r) >= floor and values[i] and #values[i] >= min_bytes and
+          (length == #r + #time + 4 + value_size or keyring and length > 0) and call('HEXISTS', history, key .. '\\0' .. pad(tonumber(r))) == 0 and
+          not (had_expiry and call('ZSCORE', expiry, key)) then
+        supersedes = true
+        revisions[i], times[i], ends[i], deltas[i], value_sizes[i] = r, time .. ' 0 ', '0', packs[key][2], value_size
+      else
+        asked[#asked + 1], places[#places + 1] = key, i
+      end
+    end
+  end
+  for first = 1, #asked, 1000 do  -- one command for many keys costs less; Lua passes 1,000 at once
+    for i, old in ipairs(call('HMGET', live, unpack(asked, first, math.min(first + 999, #asked)))) do
+      i = places and places[first + i - 1] or first + i - 1
       local value = values[i]
       supersedes = supersedes or old or not value
       if old then
@@ -172,9 +171,7 @@ if writes then
         if not value then deleted = deleted + 1 end
         revisions[i], times[i], ends[i], olds[i] = r, t, e, sub(old, at)
       elseif versions > 0 then
-        local key = names[i]
-        local member = call('ZREVRANGEBYLEX', hindex, '[' .. key .. '\\0' .. pad(revision + 1), '[' .. key .. '\\0',
-          'LIMIT', 0, 1)[1]
+        local member = before(names[i], revision + 1)
         local packed = member and call('HGET', history, member)
         if member and split(packed) == '0' then deletes[i], olds[i] = member, packed end
       end
@@ -184,7 +181,7 @@ end
 local full = sessions and sessions >= 10000
 -- The flags are as they were, unless a part may become empty or get its first member. Then all parts are looked at.
 if flags and (full or due or options.unmarks or options.marks and not (had(9) and had(10)) or not had(11) or
-    writes and (size <= deleted or not (had(7) and had(8)) or supersedes and not had(4) or new_expires and not had(3) or
+    is_write and (size <= deleted or not (had(7) and had(8)) or supersedes and not had(4) or new_expires and not had(3) or
       drops_expiry or old_expires and (not had(6) or call('ZCARD', hexpiry) == 0))) then
 """ + WHOLE + """
   whole(2, 13)
@@ -192,12 +189,15 @@ if flags and (full or due or options.unmarks or options.marks and not (had(9) an
 end
 if full then call('RENAME', tokens, older) end  -- the first write: not every user may call it
 local r
-if writes then
+if is_write then
   r = int(revision + 1)
   call('HSET', commits, r, stamp .. ' ' .. ARGV[2])
 end
-if not f[4] then call('HSET', head, 'lineage', lineage, 'format', '1', 'revision', '0', 'floor', '0') end
-if options.keyring then call('HSET', head, 'keyring', options.keyring, 'format', '3') end
+if not f[4] then
+  call('HSET', head, 'lineage', lineage, 'format', '4', 'revision', '0', 'floor', '0')
+  call('HSET', touched, 'format', '4')
+end
+if options.keyring then call('HSET', head, 'keyring', options.keyring, 'format', '5') end
 if options.unmarks then
   for _, mark in ipairs(options.unmarks) do
     local member = mark[1] .. '@' .. int(mark[2])
@@ -218,28 +218,26 @@ if options.marks then
   end
 end
 call('HSET', tokens, session, ARGV[4] .. ' ' .. (r or int(revision)))
-if not writes then
+if not is_write then
   flags = flags or """ + FLAGS + """
   call('HSET', head, 'touch', session .. ARGV[4] .. ' ' .. flags .. '@' .. int(revision) .. ' ' .. int(floor))
   return table.concat({int(revision), int(last), size - expired_count, int(floor), lineage}, ' ')
 end
 revision = revision + 1
 local padded = pad(revision)
-local entries, added, pasts, members, writings = {}, {}, {}, {}, {}  -- one command for many keys costs less
-local entry_count, added_count, past_count, member_count, writing_count = 0, 0, 0, 0, 0
+local entries, added, pasts, members, rows = {}, {}, {}, {}, {}  -- one command for many keys costs less
+local entry_count, added_count, past_count, member_count = 0, 0, 0, 0
 local function flush()
   if entry_count > 0 then call('HSET', live, unpack(entries, 1, entry_count)) end
   if added_count > 0 then call('ZADD', index, unpack(added, 1, added_count)) end
   if past_count > 0 then call('HSET', history, unpack(pasts, 1, past_count)) end
-  if member_count > 0 then call('ZADD', hindex, unpack(members, 1, member_count)) end
-  call('ZADD', touched, unpack(writings, 1, writing_count))
-  entry_count, added_count, past_count, member_count, writing_count = 0, 0, 0, 0, 0
+  entry_count, added_count, past_count = 0, 0, 0
 end
 local function supersede(member, version)
   pasts[past_count + 1], pasts[past_count + 2], past_count = member, version, past_count + 2
 end
 local function note_member(member)
-  members[member_count + 1], members[member_count + 2], member_count = '0', member, member_count + 2
+  members[member_count + 1], member_count = member, member_count + 1
 end
 local plain, endings = r .. ' ' .. stamp .. ' 0 ', {}
 for i = 1, count do
@@ -252,14 +250,21 @@ for i = 1, count do
       endings[old_revision] = ending
     end
     local member, start, kind = key .. ending, r .. ' ', 'V'
-    if #old >= min_bytes then
-      if packs[key] then
-""" + REFER + _PACK + """
-        local place, is_base = pack(key, packs[key][1], packs[key][2], old_revision, times[i])
+    local delta = deltas[i]
+    if delta or #old >= min_bytes or keyring then  -- the version before may be relative to this
+      local prior = before(key, tonumber(old_revision) - 1)
+      local base, place = string.match(prior and call('HGET', history, prior) or '', '^%*%d+ %d+ %d+ P%d+ (%d+) (%d+) ')
+      local refs = base == old_revision and '1' or '0'
+      if delta then
+        place = (place or -1) + 1
         if place > 0 and place % fanout == 0 then tend[key] = 'N' end
-        if is_base then start, kind = '*' .. start, 'W1 0 0 ' .. #old .. ' ' end
+        start, kind = '*' .. start, 'P' .. refs .. ' ' .. r .. ' ' .. place .. ' ' .. value_sizes[i] .. ' '
+        old = delta
+      elseif packs[key] and packs[key][2] == '' or refs == '1' then  -- better kept whole, or a base
+        start = '*' .. start
+        kind = 'W' .. refs .. ' 0 ' .. (packs[key] and packs[key][2] == '' and '1' or '0') .. ' ' .. #old .. ' '
       else  -- the eighth version before it is whole too
-        local former = call('ZREVRANGEBYLEX', hindex, '(' .. member, '[' .. key .. '\\0', 'LIMIT', 7, 1)[1]
+        local former = range_back(hindex, key .. '\0', member, 8)[8]
         if former and call('HSTRLEN', history, former) > min_bytes and
           string.match(call('HGET', history, former), '^%d+ %d+ %d+ V') then tend[key] = 'N' end
       end
@@ -294,12 +299,20 @@ for i = 1, count do
       if expired then call('ZREM', expiry, key) end
     end
   end
-  writings[writing_count + 1], writings[writing_count + 2], writing_count = '0', padded .. key, writing_count + 2
+  rows[i] = padded .. key
   if i % 500 == 0 or i == count then flush() end
+end
+enlist(hindex, members)
+local page, text = call('ZREVRANGE', writes, 0, 0)[1], table.concat(rows, '\0')
+if page and #page + #text < page_bytes then
+  call('ZREM', writes, page)
+  call('ZADD', writes, '0', page .. '\0' .. text)
+else
+  put_page(writes, nil, rows)
 end
 if due then
   call('HSET', head, 'revision', r, 'time', stamp)
-""" + BEFORE + TRIM + """
+""" + TRIM + """
   local left
   floor, left = trim(floor, revision - keep, 200)
   for key in pairs(left) do tend[key] = 'O' end
@@ -308,10 +321,23 @@ local keys = {}
 for key, word in pairs(tend) do keys[#keys + 1] = word .. key end
 local low = due and int(floor) or f[3] or '0'
 flags = flags or """ + FLAGS + """
-call('HSET', head, 'revision', r, 'time', stamp, 'touch', touch .. ' ' .. flags .. '@' .. r .. ' ' .. low)
+call('HSET', head, 'revision', r, 'time', stamp, 'touch', touch .. ' ' .. flags .. '@' .. r .. ' ' .. low, 'versions',
+  call('HLEN', history))
 -- One commit deletes 100 expired entries. The others are still in the index.
 return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. ' ' .. low .. ' ' .. lineage .. ' ' ..
   table.concat(keys, '\\0')
+"""
+
+UPGRADE = PARTS + WHOLE + """
+-- Upgrade a namespace of an earlier format, in which each page of a list has a single member. Returns 1.
+local f = call('HMGET', head, 'format', 'keyring')
+if not f[1] or tonumber(f[1]) >= 4 then return 1 end
+KEYS[8], KEYS[15] = touched, writes
+whole(2, 13)
+if call('EXISTS', touched) == 1 then call('RENAME', touched, writes) end
+call('HSET', touched, 'format', '4')
+call('HSET', head, 'format', f[2] and '5' or '4', 'versions', call('HLEN', history))
+return 1
 """
 
 CONTACT = PARTS + """
@@ -334,8 +360,8 @@ local f = call('HMGET', head, 'lineage', 'keyring')
 if not f[1] then return 0 end
 if (f[2] or '') == ARGV[1] then return 1 end  -- the reply was lost
 if (f[2] or '') ~= ARGV[2] then return 0 end
-if ARGV[1] ~= '' then call('HSET', head, 'keyring', ARGV[1], 'format', '3')
-else call('HDEL', head, 'keyring'); call('HSET', head, 'format', '2') end
+if ARGV[1] ~= '' then call('HSET', head, 'keyring', ARGV[1], 'format', '5')
+else call('HDEL', head, 'keyring'); call('HSET', head, 'format', '4') end
 return 1
 """
 # fmt: on

@@ -5,21 +5,22 @@ their stored form, see `stored_values`: no script looks into a value.
 
 The keys, below the prefix `stateview:{NS}:`:
 
-    head      hash     revision, time, floor, lineage, format, touch; keyring of a sealed namespace
+    head      hash     revision, time, floor, lineage, format, touch, versions; keyring of a sealed namespace
     live      hash     key -> "REVISION TIME EXPIRES VALUE"
     index     zset     the live keys, in byte order, for pages without a scan
     expiry    zset     the live keys with an expiry, by expiry
     history   hash     key NUL REVISION -> "UNTIL TIME EXPIRES V" + value, or D for a delete; UNTIL 0: no later version;
                        or a linked version, see below
-    hindex    zset     the fields of history, in byte order
+    hindex    zset     the fields of history, in pages, see `paged_lists`
     hexpiry   zset     the fields of history with an expiry, by expiry
-    touched   zset     REVISION key, in byte order: the writes of each revision
+    writes    zset     REVISION key, in pages: the writes of each revision
     commits   hash     REVISION -> "TIME " + JSON
     marks     zset     NAME@REVISION, by revision
     notes     hash     NAME@REVISION -> "SEQUENCE TIME KIND NOTE", KIND a place in KINDS
     tokens    hash     SESSION -> "NUMBER REVISION", the last commit of each session, so that a retry is applied once
     older     hash     the former content of `tokens`, from when that held 10,000 sessions
     damaged   hash     key -> an unreadable entry or version that `recover` set aside
+    touched   string   a number of a format; before format 4 a zset, `writes`
 
 A client sends commits in a session, one after the other, and numbers them. A commit with the number of the session's
 last commit was applied already. With a lower number, the client has given it up. A token of the caller is a session of
@@ -60,11 +61,13 @@ Revisions inside a member have 16 digits. A key holds no NUL, so a NUL separates
 
 from functools import cache
 
+from .paged_lists import BEFORE, READ_LISTS
+
 KINDS = ("", "named", "auto", "safety")  # the kind of a checkpoint, by its stored number
 
 NAMES = (
-    "head", "live", "index", "expiry", "history", "hindex", "hexpiry", "touched", "commits", "marks", "notes", "tokens",
-    "older", "damaged",
+    "head", "live", "index", "expiry", "history", "hindex", "hexpiry", "writes", "commits", "marks", "notes", "tokens",
+    "older", "damaged", "touched",
 )  # fmt: skip
 
 _FLAGGED = NAMES[1:13]  # the parts for which the head has a flag, in this order
@@ -88,8 +91,8 @@ def unreadable_head(head: dict[bytes, bytes]) -> bool:
 # fmt: off
 # The formatter would wrap every script in parentheses, and indent nothing in it.
 PARTS = """
-local head, live, index, expiry, history, hindex, hexpiry, touched, commits, marks, notes, tokens, older, damaged =
-  unpack(KEYS)
+local head, live, index, expiry, history, hindex, hexpiry, writes, commits, marks, notes, tokens, older, damaged,
+  touched = unpack(KEYS)
 local call = redis.call
 """
 
@@ -109,7 +112,7 @@ WHOLE = """
 local function lost(name) error('MISSING ' .. name) end
 local function missing(first, last)
   -- The places of the parts that are gone or lack members, of those from one place in KEYS to another. See above.
-  local f = call('HMGET', head, 'revision', 'floor', 'touch')
+  local f = call('HMGET', head, 'revision', 'floor', 'touch', 'versions')
   if not f[1] then
     if call('EXISTS', unpack(KEYS)) > 0 then error('DAMAGED: the head is not what was written') end
     return {}
@@ -125,7 +128,8 @@ local function missing(first, last)
     if n[a] and n[b] and n[a] ~= n[b] then out[#out + 1] = n[a] < n[b] and a or b end
   end
   compare(2, 3)
-  compare(5, 6)
+  if not f[4] then compare(5, 6)  -- each page has a single member then
+  elseif n[5] and n[5] ~= tonumber(f[4]) then out[#out + 1] = 5 end
   local revisions = tonumber(f[1]) - tonumber(f[2] or 0)
   if n[8] == 0 and not flags and revisions > 0 then out[#out + 1] = 8 end
   if n[9] and n[9] < revisions then out[#out + 1] = 9 end
@@ -188,7 +192,8 @@ local function record()  -- note which parts have members
   local f = call('HMGET', head, 'revision', 'floor', 'touch')
   if not f[1] then return end
   local token, flags = string.match(f[3] or '', '^%S*'), """ + FLAGS + """
-  call('HSET', head, 'touch', token .. ' ' .. flags .. '@' .. f[1] .. ' ' .. (f[2] or ''))
+  call('HSET', head, 'touch', token .. ' ' .. flags .. '@' .. f[1] .. ' ' .. (f[2] or ''), 'versions',
+    call('HLEN', history))
 end
 """
 
@@ -201,35 +206,28 @@ local function kept(revision)
 end
 """
 
-BEFORE = """
-local function before(key, revision)  -- the last version of a key in the history, up to a revision
-  return call('ZREVRANGEBYLEX', hindex, '[' .. key .. '\\0' .. pad(revision), '[' .. key .. '\\0', 'LIMIT', 0, 1)[1]
-end
-"""
-
 COMMON = PARTS + """
+if (tonumber(call('HGET', head, 'format') or '') or 4) < 4 then KEYS[8], KEYS[15], writes = touched, writes, touched end
 local function int(n) return string.format('%.0f', n) end
 local function pad(n) return string.format('%016.0f', n) end
 local function clock() local t = call('TIME'); return t[1] * 1000000 + t[2] end
 local function count() return call('ZCARD', index) - call('ZCOUNT', expiry, '-inf', int(clock())) end
-local function less(a, b)  -- in byte order; Lua's < compares by the server's locale
-  for i = 1, math.min(#a, #b) do
-    local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then return x < y end
-  end
-  return #a < #b
-end
 local function split(packed)
   local r, t, e, at = string.match(packed or '', '^%*?(%d+) (%d+) (%d+) ()')
   if not at then error('DAMAGED: an entry is not what was written') end
   return tonumber(r), tonumber(t), tonumber(e), string.sub(packed, at)
 end
-""" + KEPT + BEFORE + """
+""" + KEPT + READ_LISTS + BEFORE + """
 local pieces, sent, piece_bytes = {}, {}, 0
 local function collect(member)  -- add a version and those that it is relative to, which are not in `pieces` yet
   local key = string.sub(member, 1, -17)
   while member and not sent[member] do
-    local packed = call('HGET', history, member) or ''
+    local packed = call('HGET', history, member)
+    if not packed then  -- the live entry, by its key
+      member = string.sub(key, 1, -2)
+      if sent[member] then return end
+      packed = call('HGET', live, member) or ''
+    end
     sent[member], pieces[#pieces + 1], pieces[#pieces + 2] = true, member, packed
     piece_bytes = piece_bytes + #packed
     local base = string.match(packed, '^%*%d+ %d+ %d+ P%d+ (%d+) ')
@@ -241,8 +239,8 @@ local function at(key, revision, time)
   -- The entry of a key in a state, packed as in live; false if it has none. Of a linked version, `*` and the size stand
   -- for the value, and its member comes with it: the caller collects it.
   -- A copy of a large value takes longer than all else, so the live one is not read if a later version is superseded.
-  local later = revision < 2 ^ 53 and
-    call('ZRANGEBYLEX', hindex, '(' .. key .. '\\0' .. pad(revision), '(' .. key .. '\\0:', 'LIMIT', 0, 1)[1]
+  local member, later
+  if revision < 2 ^ 53 then member, later = before(key, revision, true) end
   local packed = not later and call('HGET', live, key)
   if packed then
     local r, e = string.match(packed, '^%*?(%d+) %d+ (%d+) ')
@@ -253,7 +251,7 @@ local function at(key, revision, time)
       return false
     end
   end
-  local member = before(key, revision)
+  member = member or revision == 2 ^ 53 and before(key, revision)
   if not member then return false end
   local u, t, e, rest = split(call('HGET', history, member))
   if (u ~= 0 and u <= revision) or string.sub(rest, 1, 1) == 'D' or (e ~= 0 and e <= time) then return false end
@@ -264,18 +262,21 @@ local function at(key, revision, time)
 end
 """ + WHOLE
 
-TRIM = """
+EACH = """
 local function each(command, name, members)  -- call a command on many members; Lua passes 1,000 at once
   for i = 1, #members, 1000 do call(command, name, unpack(members, i, math.min(i + 999, #members))) end
 end
+"""
+
+TRIM = EACH + """
 local function trim(floor, goal, limit)
   -- The rules are those of sqlite/schema.py. Members are removed at the end: one command for many members costs less.
   -- Returns the floor, and a set of the keys of which linked versions are left.
-  local low, high = '[' .. pad(floor + 1), '(' .. pad(goal + 1)
-  local rows = call('ZRANGEBYLEX', touched, low, high, 'LIMIT', 0, limit + 1)
+  local low = pad(floor + 1)
+  local rows = range(writes, low, pad(goal + 1), limit + 1)
   if #rows > limit then
     goal = math.max(floor + 1, tonumber(string.sub(rows[#rows], 1, 16)) - 1)
-    rows = call('ZRANGEBYLEX', touched, low, '(' .. pad(goal + 1))
+    rows = range(writes, low, pad(goal + 1), 2 ^ 53)
   end
   local oldest = tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2])
   local members, expiring, touches, records, left = {}, {}, {}, {}, {}
@@ -297,7 +298,7 @@ local function trim(floor, goal, limit)
       local field = key .. '\\0' .. pad(r)
       local packed = call('HGET', history, field)
       if packed and string.match(packed, '^%d+ %d+ %d+ D$') then
-        local rest = call('ZRANGEBYLEX', hindex, '[' .. key .. '\\0', '(' .. field, 'LIMIT', 0, 1001)
+        local rest = range(hindex, key .. '\\0', field, 1001)
         if #rest <= 1000 then  -- of more versions, `compact` removes them and the delete
           for _, version in ipairs(rest) do
             members[#members + 1], expiring[#expiring + 1] = version, version
@@ -310,9 +311,9 @@ local function trim(floor, goal, limit)
   end
   for r = floor + 1, goal do records[#records + 1] = int(r) end
   each('HDEL', history, members)
-  each('ZREM', hindex, members)
+  unlist(hindex, members)
   each('ZREM', hexpiry, expiring)
-  each('ZREM', touched, touches)
+  unlist(writes, touches)
   each('HDEL', commits, records)
   call('HSET', head, 'floor', int(goal))
   return goal, left
@@ -322,6 +323,7 @@ end
 REFER = """
 local function refer(member, by)  -- change the number of versions that are relative to a version
   local packed = call('HGET', history, member)
+  if not packed then return end  -- the live version: its count is made when it is superseded
   local start, kind, refs, rest = string.match(packed, '^(%*%d+ %d+ %d+ )([PW])(%d+)( .*)$')
   if start then
     packed = start .. kind .. int(refs + by) .. rest

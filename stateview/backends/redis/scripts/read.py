@@ -21,7 +21,7 @@ NUMBERS = PARTS + """
 local f = call('HMGET', head, 'revision', 'lineage', 'format', 'touch')
 local keys, expiring = call('HLEN', live), call('ZCARD', expiry)
 local named, records = call('ZCARD', marks), call('HLEN', notes)
-if not (f[1] and f[2]) or tonumber(f[3] or 0) > 3 or keys == 0 or keys ~= call('ZCARD', index) or
+if not (f[1] and f[2]) or tonumber(f[3] or 0) > 5 or keys == 0 or keys ~= call('ZCARD', index) or
     (named == 0 and records > 1) or (named > 0 and records < named + 2) or
     (expiring == 0 and string.match(f[4] or '', '^%S* ..1')) then
   return false
@@ -86,9 +86,7 @@ if #live_keys == limit then last = live_keys[#live_keys] end
 local keys, seen = {}, {}
 for _, key in ipairs(live_keys) do keys[#keys + 1] = key; seen[key] = true end
 if past then
-  local from = low
-  if string.sub(low, 1, 1) == '(' then from = '(' .. after .. '\\0:' end
-  local members = call('ZRANGEBYLEX', hindex, from, high, 'LIMIT', 0, limit)
+  local members = range(hindex, low == '[' .. prefix and prefix or after .. '\\0:', prefix .. '\\255', limit)
   for _, member in ipairs(members) do
     local key = string.sub(member, 1, -18)
     if not seen[key] then keys[#keys + 1] = key; seen[key] = true end
@@ -166,18 +164,20 @@ end
 
 local function find_past()
   local size = math.min(1000, skip + limit)
-  local function find(set, tail)  -- a bound that ends in NUL lies after all versions of its key
-    local from, to = '-', '+'
-    if low ~= '' then from = '[' .. low .. (string.sub(low, -1) == '\\0' and tail or '') end
-    if high ~= '' then to = '(' .. high .. (string.sub(high, -1) == '\\0' and tail or '') end
-    if backwards then return call('ZREVRANGEBYLEX', set, to, from, 'LIMIT', 0, size) end
-    return call('ZRANGEBYLEX', set, from, to, 'LIMIT', 0, size)
+  local function find_current()
+    local from, to = low ~= '' and '[' .. low or '-', high ~= '' and '(' .. high or '+'
+    if backwards then return call('ZREVRANGEBYLEX', index, to, from, 'LIMIT', 0, size) end
+    return call('ZRANGEBYLEX', index, from, to, 'LIMIT', 0, size)
+  end
+  local function find_former()
+    local function bound(text) return string.sub(text, -1) == '\\0' and text .. ':' or text end  -- after all versions
+    return (backwards and range_back or range)(hindex, bound(low), high ~= '' and bound(high) or nil, size)
   end
   local function before(a, b)
     if backwards then return less(b, a) end
     return less(a, b)
   end
-  local current, former = find(index, ''), find(hindex, ':')
+  local current, former = find_current(), find_former()
   for i, member in ipairs(former) do former[i] = string.sub(member, 1, -18) end
   if size > 0 then
     edge = current[size]
@@ -203,7 +203,7 @@ local out, count, read = {'ok', 0, edge or '', f[1] or '0', f[2] or '0', f[3] or
 for i, key in ipairs(keys) do
   local r = tonumber(cached[key])
   local is_valid = r and (not past or r <= revision) and call('HSTRLEN', live, key) > large and
-    not call('ZSCORE', hindex, key .. '\\0' .. pad(r))
+    call('HEXISTS', history, key .. '\\0' .. pad(r)) == 0
   if skip > 0 and not past then
     if is_unexpired(key) then skip = skip - 1 end
   elseif is_valid then
@@ -273,7 +273,7 @@ return {'ok', total, expired, to < all_expired and to or -1}
 
 CHANGED = COMMON + """
 -- The writes between two states. ARGV: the revision and the time of the earlier and of the later state; the member of
--- touched to continue after, or nothing; how many keys to read at most. Returns the members of touched; the keys, and
+-- writes to continue after, or nothing; how many keys to read at most. Returns the members of writes; the keys, and
 -- the members of history, that expired between the two times, after the last page; the pieces of linked versions; then,
 -- if all keys are few, each key with its entries in both states, in order, as far as their sizes allow.
 local low, low_time, high, high_time = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -282,22 +282,20 @@ for _, revision in ipairs({low, high}) do
   if not ok then return {'pruned', int(revision), floor} end
 end
 whole(2, 8)
-local from = '[' .. pad(low + 1)
-if ARGV[5] ~= '' then from = '(' .. ARGV[5] end
-local writes = call('ZRANGEBYLEX', touched, from, '(' .. pad(high + 1), 'LIMIT', 0, 10000)
-local out = {'ok', writes, {}, {}, pieces}
-if #writes == 10000 then return out end
+local rows = range(writes, ARGV[5] ~= '' and ARGV[5] .. '\\0' or pad(low + 1), pad(high + 1), 10000)
+local out = {'ok', rows, {}, {}, pieces}
+if #rows == 10000 then return out end
 if low_time ~= high_time then
   local first, last = '(' .. int(math.min(low_time, high_time)), int(math.max(low_time, high_time))
   out[3], out[4] = call('ZRANGEBYSCORE', expiry, first, last), call('ZRANGEBYSCORE', hexpiry, first, last)
 end
 local most = tonumber(ARGV[6])
-if ARGV[5] ~= '' or #writes + #out[3] + #out[4] > 10 * most then return out end
+if ARGV[5] ~= '' or #rows + #out[3] + #out[4] > 10 * most then return out end
 local keys, listed, read = {}, {}, 0
 local function list(key)
   if not listed[key] then listed[key], keys[#keys + 1] = true, key end
 end
-for _, member in ipairs(writes) do list(string.sub(member, 17)) end
+for _, member in ipairs(rows) do list(string.sub(member, 17)) end
 for _, key in ipairs(out[3]) do list(key) end
 for _, member in ipairs(out[4]) do list(string.sub(member, 1, -18)) end
 if #keys > most then return out end
@@ -325,9 +323,7 @@ if packed then
   local r, t, e, v = split(packed)
   if r < below then out[2] = {int(r), int(t), int(e), 'V' .. v} end
 end
-local low, high = '[' .. key .. '\\0', '(' .. key .. '\\0' .. pad(below)
-local members = call('ZREVRANGEBYLEX', hindex, high, low, 'LIMIT', 0, limit)
-for _, member in ipairs(members) do
+for _, member in ipairs(range_back(hindex, key .. '\\0', key .. '\\0' .. pad(below), limit)) do
   local u, t, e, rest = split(call('HGET', history, member))
   if size_of(rest) then
     collect(member)

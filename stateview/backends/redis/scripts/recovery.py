@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 from .common import COMMON
+from .paged_lists import WRITE_LISTS
 
 # fmt: off
-REPAIR_INDEX = COMMON + """
+_PARTS = """
+local function is_known(order, name) return order == hindex and is_listed(hindex, name) or call('ZSCORE', order, name) end
+local function add(order, name) if order == hindex then enlist(hindex, {name}) else call('ZADD', order, '0', name) end end
+local function remove(order, name)
+  return order == hindex and unlist(hindex, {name}) or call('ZREM', order, name)
+end
+local function count_versions()  -- after a change of the history
+  if call('HEXISTS', head, 'versions') == 1 then call('HSET', head, 'versions', call('HLEN', history)) end
+end
+"""
+
+PAGE_SCORES = COMMON + """
+-- Pages are in byte order only at score 0. Returns how many pages had another score. ARGV: pages of a list, the place
+-- of the list in KEYS first.
+local mended = 0
+for i = 2, #ARGV do
+  mended = mended + call('ZADD', KEYS[tonumber(ARGV[1])], 'XX', 'CH', '0', ARGV[i])
+end
+return mended
+"""
+
+REPAIR_INDEX = COMMON + WRITE_LISTS + _PARTS + """
 -- Make the index and the expiries agree with the hash. ARGV: 'live' or 'history', names. Returns how many did not.
 local where, order, times = live, index, expiry
 if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
 local mended = 0
 for i = 2, #ARGV do
   local name = ARGV[i]
-  local packed, listed, score = call('HGET', where, name), call('ZSCORE', order, name), call('ZSCORE', times, name)
+  local packed, listed, score = call('HGET', where, name), is_known(order, name), call('ZSCORE', times, name)
   local expires = packed and string.match(packed, '^%*?%d+ %d+ (%d+) ')
   local before = mended
   if not packed then
-    if call('ZREM', order, name) + call('ZREM', times, name) > 0 then mended = before + 1 end
+    if remove(order, name) + call('ZREM', times, name) > 0 then mended = before + 1 end
   elseif expires then
-    if tonumber(listed) ~= 0 then call('ZADD', order, '0', name); mended = before + 1 end
+    if listed ~= true and tonumber(listed) ~= 0 then add(order, name); mended = before + 1 end
     if expires == '0' then
       if call('ZREM', times, name) == 1 then mended = before + 1 end
     elseif not score or tonumber(score) ~= tonumber(expires) then
@@ -30,14 +52,16 @@ end
 return mended
 """
 
-SET_ASIDE = COMMON + """
+SET_ASIDE = COMMON + WRITE_LISTS + _PARTS + """
 -- Move a value to `damaged`, if it is unchanged. ARGV: 'live' or 'history', a name, the value.
 local where, order, times = live, index, expiry
 if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
 if call('HGET', where, ARGV[2]) ~= ARGV[3] then return call('HGET', damaged, ARGV[2]) == ARGV[3] and 1 or 0 end
 call('HSET', damaged, ARGV[2], ARGV[3])
-call('ZREM', order, ARGV[2]); call('ZREM', times, ARGV[2])
-return call('HDEL', where, ARGV[2])
+remove(order, ARGV[2]); call('ZREM', times, ARGV[2])
+call('HDEL', where, ARGV[2])
+count_versions()
+return 1
 """
 
 STALE = COMMON + """
@@ -45,21 +69,20 @@ STALE = COMMON + """
 local out = {}
 for _, key in ipairs(ARGV) do
   local r = tonumber(string.match(call('HGET', live, key) or '', '^(%d+) '))
-  local later = r and call('ZLEXCOUNT', hindex, '[' .. key .. '\\0' .. pad(r), '(' .. key .. '\\0:') or 0
-  if later > 0 then out[#out + 1] = key end
+  if r and range(hindex, key .. '\\0' .. pad(r), key .. '\\0:', 1)[1] then out[#out + 1] = key end
 end
 return out
 """
 
 UNNAMED_KEYS = COMMON + """
--- Find records of commits that count more keys than `touched` names. ARGV: revisions with readable records. Such a
+-- Find records of commits that count more keys than `writes` names. ARGV: revisions with readable records. Such a
 -- record is set aside, and its count corrected. Returns each such revision and how many of its keys are unknown.
 local out = {}
 for _, revision in ipairs(ARGV) do
   local packed = call('HGET', commits, revision)
   local time, told = string.match(packed or '', '^(%d+) (.*)$')
   local r = tonumber(revision)
-  local rows = call('ZLEXCOUNT', touched, '[' .. pad(r), '(' .. pad(r + 1))
+  local rows = #range(writes, pad(r), pad(r + 1), 2 ^ 53)
   local fields = told and cjson.decode(told)
   if fields and fields[3] > rows then
     out[#out + 1] = r
@@ -72,8 +95,8 @@ end
 return out
 """
 
-TOUCH = COMMON + """
--- Add versions to `touched`, if they are newer than the floor or the oldest checkpoint. ARGV: 'live' or 'history', then
+TOUCH = COMMON + WRITE_LISTS + """
+-- Add versions to `writes`, if they are newer than the floor or the oldest checkpoint. ARGV: 'live' or 'history', then
 -- keys or fields of the history. Returns how many were missing.
 local floor, added = tonumber(call('HGET', head, 'floor') or 0), 0
 floor = math.min(floor, tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2]) or floor)
@@ -85,20 +108,20 @@ for i = 2, #ARGV do
     r, key = string.sub(ARGV[i], -16), string.sub(ARGV[i], 1, -18)
   end
   r = tonumber(r)
-  if r and r > floor then added = added + call('ZADD', touched, 'CH', '0', pad(r) .. key) end
+  if r and r > floor then added = added + enlist(writes, {pad(r) .. key}) end
 end
 return added
 """
 
-UNTOUCH = COMMON + """
--- Remove members of `touched` above the floor that have no version. ARGV: members. Returns how many.
+UNTOUCH = COMMON + WRITE_LISTS + """
+-- Remove members of `writes` above the floor that have no version. ARGV: members. Returns how many.
 local floor, gone = tonumber(call('HGET', head, 'floor') or 0), 0
 for _, row in ipairs(ARGV) do
   local r, key = tonumber(string.sub(row, 1, 16)), string.sub(row, 17)
-  if not r then gone = gone + call('ZREM', touched, row)
+  if not r then gone = gone + unlist(writes, {row})
   elseif r > floor and call('HEXISTS', history, key .. '\\0' .. string.sub(row, 1, 16)) == 0 and
     tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ')) ~= r then
-    gone = gone + call('ZREM', touched, row)
+    gone = gone + unlist(writes, {row})
   end
 end
 return gone
@@ -113,7 +136,7 @@ for i = 3, #ARGV, 2 do
   local r = tonumber(ARGV[i])
   local found = call('HGET', commits, ARGV[i])
   if r > floor and r <= last and (not found or found == '' or (ARGV[i + 1] ~= '' and found == ARGV[i + 1])) then
-    local rows = call('ZRANGEBYLEX', touched, '[' .. pad(r), '(' .. pad(r + 1))
+    local rows = range(writes, pad(r), pad(r + 1), 2 ^ 53)
     local time = '0'
     for _, row in ipairs(rows) do
       local key = string.sub(row, 17)
@@ -131,7 +154,7 @@ end
 return out
 """
 
-PUT_DELETES = COMMON + """
+PUT_DELETES = COMMON + WRITE_LISTS + _PARTS + """
 -- Put a delete in the place of each missing version. ARGV: pairs of a key and a revision, the highest revision first.
 for i = 1, #ARGV, 2 do
   local key, r = ARGV[i], tonumber(ARGV[i + 1])
@@ -139,16 +162,17 @@ for i = 1, #ARGV, 2 do
   local own = tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ') or 0)
   if own ~= r and call('HEXISTS', history, field) == 0 then
     local later = nil
-    for _, member in ipairs(call('ZRANGEBYLEX', hindex, '(' .. field, '(' .. key .. '\\0:')) do
+    for _, member in ipairs(range(hindex, field .. '\\0', key .. '\\0:', 2 ^ 53)) do
       if call('HEXISTS', history, member) == 1 then later = member; break end
     end
     local until_ = later and tonumber(string.sub(later, -16)) or (own > r and own) or 0
     local time = string.match(call('HGET', commits, int(r)) or '', '^(%d+) ') or '0'
     call('HSET', history, field, int(until_) .. ' ' .. time .. ' 0 D')
-    call('ZADD', hindex, '0', field)
+    enlist(hindex, {field})
     call('ZREM', hexpiry, field)
   end
 end
+count_versions()
 """
 
 VERSIONS_OF = COMMON + """
@@ -159,7 +183,7 @@ local function add(key, r, until_, time, kind)
   for _, word in ipairs({key, r, until_, time, kind}) do out[#out + 1] = word end
 end
 for _, key in ipairs(ARGV) do
-  for _, member in ipairs(call('ZRANGEBYLEX', hindex, '[' .. key .. '\\0', '(' .. key .. '\\0:')) do
+  for _, member in ipairs(range(hindex, key .. '\\0', key .. '\\0:', 2 ^ 53)) do
     local until_, time, kind = string.match(call('HGET', history, member) or '', '^%*?(%d+) (%d+) %d+ (.)')
     if until_ then add(key, string.sub(member, -16), until_, time, kind) end
   end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .common import COMMON, NOTE_PARTS
+from .paged_lists import WRITE_LISTS
 
 # fmt: off
 DUMP = COMMON + """
@@ -58,9 +59,8 @@ local function of_all()
     names = call('ZRANGEBYLEX', index, '[' .. key, '+', 'LIMIT', 0, limit + 1)
     top = names[limit + 1]
   end
-  local low = key == '' and '-' or '(' .. key .. '\\0' .. revision
-  local high = top and '(' .. top .. '\\0:' or '+'  -- versions of later keys belong to another page
-  local members = call('ZRANGEBYLEX', hindex, low, high, 'LIMIT', 0, limit)
+  local low = key == '' and '' or key .. '\\0' .. revision .. '\\0'
+  local members = range(hindex, low, top and top .. '\\0:', limit)  -- versions of later keys belong to another page
   local skip = 0  -- of long keys with a common prefix, only the rest is compared
   if names[1] and members[1] then
     local first, last = owner_of(members[1]), owner_of(members[#members])
@@ -85,8 +85,8 @@ end
 local function of_some()
   for i = 5, #ARGV do
     local wanted = ARGV[i]
-    local from = wanted == key and '(' .. key .. '\\0' .. revision or '[' .. wanted .. '\\0'
-    for _, member in ipairs(call('ZRANGEBYLEX', hindex, from, '(' .. wanted .. '\\0:', 'LIMIT', 0, limit)) do
+    local from = wanted .. '\\0' .. (wanted == key and revision .. '\\0' or '')
+    for _, member in ipairs(range(hindex, from, wanted .. '\\0:', limit)) do
       if add(member, call('HGET', history, member)) then return end
     end
     if call('HEXISTS', live, wanted) == 1 and add_live(wanted) then return end
@@ -120,19 +120,21 @@ end
 return {table.concat(sizes, ' '), table.concat(words)}
 """
 
-FORGET = COMMON + """
+FORGET = COMMON + WRITE_LISTS + """
 -- Remove all versions of some keys. ARGV: keys.
 for _, key in ipairs(ARGV) do
   local packed = call('HGET', live, key)
   if packed then
     local r = split(packed)
     call('HDEL', live, key); call('ZREM', index, key); call('ZREM', expiry, key)
-    call('ZREM', touched, pad(r) .. key)
+    unlist(writes, {pad(r) .. key})
   end
-  for _, member in ipairs(call('ZRANGEBYLEX', hindex, '[' .. key .. '\\0', '(' .. key .. '\\0:')) do
-    call('HDEL', history, member); call('ZREM', hindex, member); call('ZREM', hexpiry, member)
-    call('ZREM', touched, string.sub(member, -16) .. key)
+  local members = range(hindex, key .. '\\0', key .. '\\0:', 2 ^ 53)
+  for _, member in ipairs(members) do
+    call('HDEL', history, member); call('ZREM', hexpiry, member)
+    unlist(writes, {string.sub(member, -16) .. key})
   end
+  unlist(hindex, members)
 end
 return 1
 """

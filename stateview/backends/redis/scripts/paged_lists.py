@@ -1,0 +1,195 @@
+"""Lists in pages: the Lua functions for `hindex` and `writes`, in which each version of a key has a member.
+
+A sorted set takes 100 bytes a member beside its text. So a member of these two sets is a page: a run of their members
+in byte order, as a text of about `PAGE_BYTES`. Members of `writes` are separated by a NUL, which those of `hindex` need
+not: they end with 16 digits after a NUL. Pages do not overlap, so a page is found by its first member. A page of only a
+single member is what an earlier release wrote.
+
+A script declares PARTS first.
+"""
+
+from __future__ import annotations
+
+PAGE_BYTES = 1000  # of a page, if a member is not longer: smaller pages take more memory, larger ones more time
+
+# fmt: off
+_ORDER = """
+local function less(a, b)  -- in byte order; Lua's < compares by the server's locale
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+"""
+
+READ_LISTS = _ORDER + """
+local shapes = {[hindex] = '[^%z]+%z""" + "%d" * 16 + """', [writes] = '[^%z]+'}
+local function split_page(list, page)
+  local found, n, size = {}, 0, 0
+  for member in string.gmatch(page, shapes[list]) do n, size = n + 1, size + #member; found[n] = member end
+  if size + (list == writes and n - 1 or 0) ~= #page then return {page} end  -- another program wrote it
+  return found
+end
+local function page_of(list, member)  -- the page that has a member if any has, and another page before its place if none
+  return call('ZREVRANGEBYLEX', list, '(' .. member .. (list == writes and '\\0\\255' or '\\255'), '-', 'LIMIT', 0, 1)[1]
+end
+local function place_in(found, member, first)  -- the place of the first member, from a place on, that is not less
+  local low, high = first or 1, #found + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if less(found[middle], member) then low = middle + 1 else high = middle end
+  end
+  return low
+end
+local function is_listed(list, member)
+  local page = page_of(list, member)
+  if not page then return false end
+  local found = split_page(list, page)
+  return found[place_in(found, member)] == member
+end
+local function range(list, low, high, limit)
+  -- Up to `limit` members from `low` on, before `high`, in order. '' and nil stand for no bound.
+  local out, n = {}, 0
+  local function take(page)  -- whether more may follow
+    local found = split_page(list, page)
+    local last = #found
+    local ends = high and not less(found[last], high)
+    if ends then last = place_in(found, high) - 1 end
+    for i = less(found[1], low) and place_in(found, low) or 1, math.min(last, #found) do
+      if n == limit then return false end
+      n = n + 1
+      out[n] = found[i]
+    end
+    return n < limit and not ends
+  end
+  local after = '[' .. low
+  if low ~= '' then
+    local page = call('ZREVRANGEBYLEX', list, '(' .. low, '-', 'LIMIT', 0, 1)[1]
+    if page and not take(page) then return out end
+  else
+    after = '-'
+  end
+  local size = limit < 20 and 1 or 20
+  while true do
+    local pages = call('ZRANGEBYLEX', list, after, high and '(' .. high or '+', 'LIMIT', 0, size)
+    for _, page in ipairs(pages) do
+      if not take(page) then return out end
+    end
+    if #pages < size then return out end
+    after, size = '(' .. pages[#pages], 20
+  end
+end
+local function range_back(list, low, high, limit)  -- as `range`, from the last member before `high` back to `low`
+  local out, n, before, size = {}, 0, high and '(' .. high or '+', limit < 20 and 1 or 20
+  while true do
+    local pages = call('ZREVRANGEBYLEX', list, before, '-', 'LIMIT', 0, size)
+    for _, page in ipairs(pages) do
+      local found = split_page(list, page)
+      for i = high and place_in(found, high) - 1 or #found, 1, -1 do
+        if n == limit or less(found[i], low) then return out end
+        n = n + 1
+        out[n] = found[i]
+      end
+    end
+    if #pages < size then return out end
+    before, size = '(' .. pages[#pages], 20
+  end
+end
+"""
+
+BEFORE = """
+local function before(key, revision, is_asked)
+  -- The last version of a key in the history, up to a revision; and whether it has a later version, if that is asked.
+  local start, padded = key .. '\\0', string.format('%016.0f', revision)
+  local page = call('ZREVRANGEBYLEX', hindex, '(' .. start .. padded .. '\\255', '-', 'LIMIT', 0, 1)[1] or ''
+  local from, size, found, later = string.find(page, start, 1, true), #start + 16, nil, false
+  while from and from > 1 and string.byte(page, from - 17) ~= 0 do  -- in the middle of another key
+    from = string.find(page, start, from + 1, true)
+  end
+  while from and string.sub(page, from, from + #start - 1) == start do
+    later = string.sub(page, from + #start, from + size - 1) > padded  -- digits
+    if later then break end
+    found, from = from, from + size
+  end
+  if is_asked and not later then  -- the next page may begin with it
+    later = call('ZRANGEBYLEX', hindex, '(' .. start .. padded .. '\\255', '(' .. start .. ':', 'LIMIT', 0, 1)[1]
+  end
+  return found and string.sub(page, found, found + size - 1), later
+end
+"""
+
+WRITE_LISTS = f"""
+local page_bytes = {PAGE_BYTES}
+""" + """
+local function put_page(list, page, found, is_even)  -- replace a page by the pages of its members, in halves if is_even
+  local separator, total = list == writes and '\\0' or '', 0
+  for _, member in ipairs(found) do total = total + #member + #separator end
+  local room = is_even and math.ceil(total / math.ceil(total / page_bytes)) or page_bytes
+  local pages, n, first, size = {}, 0, 1, 0
+  for i, member in ipairs(found) do
+    if size > 0 and (is_even and size >= room or not is_even and size + #member > room) then
+      pages[n + 1], pages[n + 2], n = '0', table.concat(found, separator, first, i - 1), n + 2
+      first, size = i, 0
+    end
+    size = size + #member + #separator
+  end
+  if #found > 0 then pages[n + 1], pages[n + 2], n = '0', table.concat(found, separator, first), n + 2 end
+  if page and pages[2] == page then
+    table.remove(pages, 1); table.remove(pages, 1)
+  elseif page then
+    call('ZREM', list, page)
+  end
+  for i = 1, #pages, 1000 do call('ZADD', list, unpack(pages, i, math.min(i + 999, #pages))) end
+end
+local function enlist(list, added)  -- add members, which come in byte order; returns how many were missing
+  local i, count = 1, 0
+  while i <= #added do
+    local page = page_of(list, added[i]) or call('ZRANGE', list, 0, 0)[1]
+    local following = call('ZRANGEBYLEX', list, page and '(' .. page or '-', '+', 'LIMIT', 0, 1)[1]
+    local last = following and place_in(added, following, i) - 1 or #added
+    local old = page and split_page(list, page) or {}
+    local is_end = #old == 0 or less(old[#old], added[i])
+    local found, n, j = {}, 0, is_end and #old + 1 or place_in(old, added[i])
+    for k = 1, j - 1 do found[k] = old[k] end
+    n = j - 1
+    while i <= last or old[j] do
+      if i > last or old[j] and less(old[j], added[i]) then
+        n = n + 1
+        found[n], j = old[j], j + 1
+      else
+        if old[j] == added[i] then j = j + 1 else count = count + 1 end
+        n = n + 1
+        found[n], i = added[i], i + 1
+      end
+    end
+    put_page(list, page, found, not is_end)
+  end
+  return count
+end
+local function unlist(list, removed)  -- remove members; returns how many there were
+  local gone, count = {}, 0
+  for _, member in ipairs(removed) do gone[member] = true end
+  for _, member in ipairs(removed) do
+    local page = gone[member] and page_of(list, member)
+    if page then
+      local found = {}
+      for _, other in ipairs(split_page(list, page)) do
+        if gone[other] then gone[other], count = nil, count + 1 else found[#found + 1] = other end
+      end
+      if #found > 0 and #table.concat(found) < page_bytes / 4 then  -- together with the page that follows
+        local following = call('ZRANGEBYLEX', list, '(' .. page, '+', 'LIMIT', 0, 1)[1]
+        if following and #following < page_bytes / 2 then
+          call('ZREM', list, following)
+          for _, other in ipairs(split_page(list, following)) do
+            if gone[other] then gone[other], count = nil, count + 1 else found[#found + 1] = other end
+          end
+        end
+      end
+      put_page(list, page, found)
+    end
+  end
+  return count
+end
+"""
+# fmt: on
