@@ -24,6 +24,7 @@ from .connections.client import escape_match
 from .connections.contact import REGISTRY
 from .scripts.common import COMMON, KINDS, NAMES, unreadable_head
 from .scripts.read import MARKS, MISSING
+from .scripts.recovery import DISORDER
 from .server_checks import check_clock, check_server
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 RECOVER = run("recover")
 WRONG_TYPE = "wrong-type"
-_MEMBERS = {"hindex": re.compile(rb"[^\0]+\0\d{16}"), "writes": re.compile(rb"[^\0]+")}  # of the pages of the lists
+_MEMBERS = {  # of the pages of each list: the shape, and what stands between two of them
+    "hindex": (re.compile(rb"[^\0]+\0\d{16}"), b""), "writes": (re.compile(rb"[^\0]+"), b"\0"),
+}  # fmt: skip
 MEMBERS_PER_SCRIPT = 500  # a script that runs long keeps all other clients waiting
 TYPES = dict.fromkeys(NAMES, "zset") | dict.fromkeys(
     ("head", "live", "history", "commits", "notes", "tokens", "older", "damaged", "touched"), "hash"
@@ -121,6 +124,7 @@ def diagnose(backend: RedisBackend, progress: ProgressText) -> Iterator[Finding]
             return
         backend._choose_values(head)  # another client may have changed the keyring since
         yield from _check_parts(backend)
+        yield from _check_pages(backend)
         yield from _check_entries(backend, progress)
         yield from _check_history(backend, progress)
         yield from _check_touched(backend, progress)
@@ -172,29 +176,29 @@ def read_head(backend: RedisBackend) -> dict[bytes, bytes] | None:
 def scan(backend: RedisBackend, place: int) -> Iterator[tuple[bytes, Any]]:
     """Yield all members of a hash or a sorted set with their values or scores, some of them twice.
 
-    Of a list in pages these are the members of its pages, with the scores of the pages.
+    Of a list in pages these are the members of its pages.
     """
-    shape = _MEMBERS.get(NAMES[place])
-    for member, value in scan_whole(backend, place):
-        found = shape.findall(member) if shape else [member]
-        whole = sum(map(len, found)) + (len(found) - 1 if NAMES[place] == "writes" else 0) == len(member)
-        yield from ((name, value) for name in (found if whole or not shape else [member]))
-
-
-def scan_whole(backend: RedisBackend, place: int) -> Iterator[tuple[bytes, Any]]:
-    """Yield all members of a hash or a sorted set with their values or scores, some of them twice."""
-    key = backend._keys[place]
-    if NAMES[place] == "writes" and backend._with_retry(lambda client: client.type(backend._keys[-1])) == b"zset":
+    name, key = NAMES[place], backend._keys[place]
+    if name == "writes" and backend._with_retry(lambda client: client.type(backend._keys[-1])) == b"zset":
         key = backend._keys[-1]  # before format 4
-    command = "hscan" if TYPES[NAMES[place]] == "hash" else "zscan"
+    command = "hscan" if TYPES[name] == "hash" else "zscan"
     cursor: Any = 0
     while True:
         cursor, page = backend._with_retry(
             lambda client, at=cursor: getattr(client, command)(key, at, count=MEMBERS_PER_SCRIPT)  # type: ignore[misc]
         )
-        yield from page.items() if isinstance(page, dict) else page
+        for member, value in page.items() if isinstance(page, dict) else page:
+            for part in _split_page(name, member) if name in _MEMBERS else (member,):
+                yield part, value
         if not cursor:
             return
+
+
+def _split_page(name: str, page: bytes) -> list[bytes]:
+    """Return the members of a page of a list; the page itself if another program wrote it."""
+    shape, separator = _MEMBERS[name]
+    found = shape.findall(page)
+    return found if separator.join(found) == page else [page]
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
@@ -219,6 +223,24 @@ def _check_parts(backend: RedisBackend) -> Iterator[Finding]:
         found = f"it lacks members that it had; {left:,} are left" if left else "it is gone"
         meaning = "the server evicted it, or another program deleted it; what needs it is an error"
         yield Finding("error", key, found, meaning, RECOVER, "part-missing")
+
+
+def disordered_pages(backend: RedisBackend, name: str) -> int:
+    """Return how many pages of a list are out of order: a member of them may not be found."""
+    wrong, after = 0, b""
+    while True:
+        count, after = backend._eval(DISORDER, NAMES.index(name) + 1, after, MEMBERS_PER_SCRIPT)
+        wrong += count
+        if not after:
+            return wrong
+
+
+def _check_pages(backend: RedisBackend) -> Iterator[Finding]:
+    for name in _MEMBERS:
+        if wrong := disordered_pages(backend, name):
+            found = f"{wrong:,} of its pages are out of order"
+            meaning = "reads of earlier states may miss a version"
+            yield Finding("error", backend._prefix + name, found, meaning, RECOVER, "pages-disordered")
 
 
 # --- indexes -----------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Superseded values as deltas, see `scripts` for their form in the history.
 
-A server compresses nothing, so clients do it. A client that knows the live value, because it wrote or read it, sends its
-delta with the next commit of the key. The script of a commit names the keys of which more is to be done, and whoever
-commits does a bite of it, see `tend`. `compact` does the rest.
+A server compresses nothing, so clients do it. A client that knows the live value, because it wrote or read it, sends
+its delta with the next commit of the key. The script of a commit names the keys of which more is to be done, and
+whoever commits does a bite of it, see `tend`. `compact` does the rest.
 """
 
 from __future__ import annotations

@@ -26,19 +26,20 @@ from .doctor import (
     UNMET,
     WRONG_TYPE,
     disagreements,
+    disordered_pages,
     missing_parts,
     newest_commit,
     read_head,
     read_marks,
     registry_type,
     scan,
-    scan_whole,
     types,
     unreadable_commit,
     unreadable_entry,
     unreadable_mark,
     unreadable_versions,
 )
+from .maintenance import merge_pages
 from .scripts import recovery as repairs
 from .scripts.common import NAMES, unreadable_head
 from .scripts.transfer import RECORD
@@ -101,7 +102,6 @@ class RedisRecovery:
         self._aside = backend._keys[13]
         self._held: dict[tuple[bytes, int], int] = {}  # which revision superseded each version of a salvage
         self._missing: list[str] = []  # keys whose live value is lost
-        self._misplaced = 0  # pages of `writes` that were out of order
         self._strange: list[bytes] = []  # members of `writes` that no commit wrote
         self._steps = self._run()
 
@@ -145,7 +145,7 @@ class RedisRecovery:
         backend = self._backend
         if backend._with_retry(lambda client: client.exists(backend._keys[0])):
             gone = missing_parts(backend)  # before the repair sets damaged members aside
-            self._repair_scores()
+            self._repair_pages()
             self._repair_lists(bare=False)
             self._repair_checkpoints()
             damaged = self._find_damaged()
@@ -360,18 +360,14 @@ class RedisRecovery:
         self._note_aside(bool(bad))
         return lost
 
-    def _repair_scores(self) -> None:
-        """Put the pages of lists in byte order: they are only at score 0."""
+    def _repair_pages(self) -> None:
+        """Put the pages of lists in order."""
         backend = self._backend
-        counts = {}
-        for name in ("hindex", "writes"):
-            place = NAMES.index(name)
-            misplaced = (page for page, score in scan_whole(backend, place) if score)
-            counts[name] = sum(int(backend._eval(repairs.PAGE_SCORES, place + 1, *chunk)) for chunk in _chunks(misplaced))
-        self._misplaced = counts["writes"]
-        if counts["hindex"]:
-            found = f"{counts['hindex']} of its pages were out of order"
-            self._note("the history's index", found, "put in order")
+        for name, what in (("hindex", "the history's index"), ("writes", "what changed")):
+            if wrong := disordered_pages(backend, name):
+                backend._eval(repairs.REBUILD_PAGES, NAMES.index(name) + 1)
+                merge_pages(backend)
+                self._note(what, f"{wrong:,} of its pages were out of order", "put in order")
 
     def _repair_lists(self, bare: bool) -> None:
         """Make indexes agree with their hash: with `bare` names that the hash lacks, else names that it holds."""
@@ -505,7 +501,7 @@ class RedisRecovery:
     def _repair_touched(self) -> None:
         """Rebuild `writes` from the versions."""
         backend = self._backend
-        added, gone = self._misplaced, 0
+        added = gone = 0
         for chunk in _chunks(self._strange):
             gone += int(backend._eval(repairs.UNTOUCH, *chunk))
         for kind, place in (("live", 1), ("history", 4)):

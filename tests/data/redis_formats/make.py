@@ -1,8 +1,8 @@
 """Write the stores of this folder: by a release whose lists on Redis had a member for each version.
 
-Run it with that release installed: `python make.py FOLDER redis://HOST:PORT/DB`, with an empty database. FOLDER then holds
-`2.json.xz` and `3.json.xz`, of the formats 2 and 3: the commands that write the keys, the state at each revision, and
-two scripts of that release. The second store is sealed with `KEY`.
+Run it with that release installed: `python make.py FOLDER redis://HOST:PORT/DB`, with an empty database. FOLDER then
+holds `2.json.xz` and `3.json.xz`, of the formats 2 and 3: the commands that write the keys, the state at each revision,
+and two scripts of that release. The second store is sealed with `KEY`.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ from .paged_lists import BEFORE, READ_LISTS, WRITE_LISTS
 COMMIT = PARTS + TEXT + """
 -- ARGV: options that only some commits have, as JSON, or nothing; the record for the log; the session, and the number
 -- of the commit in it; how many revisions to keep; the newest answer that the client knows, or nothing. Then for each
--- write, in byte order of the keys: the key; 'TTL TIME', D to delete, or nothing; the value. Before a write, its key may
--- come with 'PREVISION TIME SIZE', and the delta of that live version, which the write supersedes, relative to the value
--- that is written; empty if it is better kept whole. SIZE is that of the value. Returns as text the head after the
--- commit, and the keys that need packing, each after N for its newest versions or O for its oldest; or a table that says
--- why the commit was refused.
+-- write, in byte order of the keys: the key; 'TTL TIME', D to delete, or nothing; the value. Before a write, its key
+-- may come with 'PREVISION TIME SIZE', and the delta of that live version, which the write supersedes, relative to the
+-- value that is written; empty if it is better kept whole. SIZE is that of the value. Returns as text the head after
+-- the commit, and the keys that need packing, each after N for its newest versions or O for its oldest; or a table that
+-- says why the commit was refused.
 local options = ARGV[1] ~= '' and cjson.decode(ARGV[1]) or {}
 local session, number = ARGV[3], tonumber(ARGV[4])
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'touch', 'format', 'keyring', 'versions')
@@ -59,7 +59,8 @@ if not flags or tag ~= f[1] .. ' ' .. (f[3] or '') then touch, flags = string.ma
 local function had(i) return string.byte(flags, i) == 49 end
 local versions, sessions = call('HLEN', history), new_session and call('HLEN', tokens)
 if not flags or call('HLEN', live) ~= size or size == 0 and had(1) or versions ~= tonumber(f[8] or versions) or
-  call('ZCARD', hindex) == 0 and had(5) or versions == 0 and had(4) or call('ZCARD', writes) == 0 and had(7) or call('HLEN', commits) < revision - floor or
+  versions == 0 and had(4) or call('ZCARD', hindex) == 0 and had(5) or call('ZCARD', writes) == 0 and had(7) or
+  call('HLEN', commits) < revision - floor or
   had(3) and call('ZCARD', expiry) == 0 or (options.marks or options.unmarks or due) and
     (call('ZCARD', marks) == 0 and had(9) or call('HLEN', notes) == 0 and had(10)) or
   sessions and (sessions == 0 and had(11) or had(12) and call('HLEN', older) == 0) then
@@ -147,13 +148,15 @@ if is_write then
   if next(packs) then
     asked, places = {}, {}
     for i, key in ipairs(names) do
-      local r, time, value_size = match(packs[key] and packs[key][2] ~= '' and packs[key][1] or '', '^P(%d+) (%d+) (%d+)$')
+      local how, delta = unpack(packs[key] or {'', ''})
+      local r, time, value_size = match(how, '^P(%d+) (%d+) (%d+)$')
       local length = r and call('HSTRLEN', live, key)
-      if r and ARGV[6] ~= '' and tonumber(r) >= floor and values[i] and #values[i] >= min_bytes and
-          (length == #r + #time + 4 + value_size or keyring and length > 0) and call('HEXISTS', history, key .. '\\0' .. pad(tonumber(r))) == 0 and
+      if r and delta ~= '' and ARGV[6] ~= '' and tonumber(r) >= floor and values[i] and #values[i] >= min_bytes and
+          (length == #r + #time + 4 + value_size or keyring and length > 0) and
+          call('HEXISTS', history, key .. '\\0' .. pad(tonumber(r))) == 0 and
           not (had_expiry and call('ZSCORE', expiry, key)) then
         supersedes = true
-        revisions[i], times[i], ends[i], deltas[i], value_sizes[i] = r, time .. ' 0 ', '0', packs[key][2], value_size
+        revisions[i], times[i], ends[i], deltas[i], value_sizes[i] = r, time .. ' 0 ', '0', delta, value_size
       else
         asked[#asked + 1], places[#places + 1] = key, i
       end
@@ -181,8 +184,8 @@ end
 local full = sessions and sessions >= 10000
 -- The flags are as they were, unless a part may become empty or get its first member. Then all parts are looked at.
 if flags and (full or due or options.unmarks or options.marks and not (had(9) and had(10)) or not had(11) or
-    is_write and (size <= deleted or not (had(7) and had(8)) or supersedes and not had(4) or new_expires and not had(3) or
-      drops_expiry or old_expires and (not had(6) or call('ZCARD', hexpiry) == 0))) then
+    is_write and (size <= deleted or not (had(7) and had(8)) or supersedes and not had(4) or
+      new_expires and not had(3) or drops_expiry or old_expires and (not had(6) or call('ZCARD', hexpiry) == 0))) then
 """ + WHOLE + """
   whole(2, 13)
   flags = nil
@@ -253,7 +256,8 @@ for i = 1, count do
     local delta = deltas[i]
     if delta or #old >= min_bytes or keyring then  -- the version before may be relative to this
       local prior = before(key, tonumber(old_revision) - 1)
-      local base, place = string.match(prior and call('HGET', history, prior) or '', '^%*%d+ %d+ %d+ P%d+ (%d+) (%d+) ')
+      prior = prior and call('HGET', history, prior) or ''
+      local base, place = string.match(prior, '^%*%d+ %d+ %d+ P%d+ (%d+) (%d+) ')
       local refs = base == old_revision and '1' or '0'
       if delta then
         place = (place or -1) + 1

@@ -27,12 +27,16 @@ READ_LISTS = _ORDER + """
 local shapes = {[hindex] = '[^%z]+%z""" + "%d" * 16 + """', [writes] = '[^%z]+'}
 local function split_page(list, page)
   local found, n, size = {}, 0, 0
-  for member in string.gmatch(page, shapes[list]) do n, size = n + 1, size + #member; found[n] = member end
+  for member in string.gmatch(page, shapes[list]) do
+    n, size = n + 1, size + #member
+    found[n] = member
+  end
   if size + (list == writes and n - 1 or 0) ~= #page then return {page} end  -- another program wrote it
   return found
 end
-local function page_of(list, member)  -- the page that has a member if any has, and another page before its place if none
-  return call('ZREVRANGEBYLEX', list, '(' .. member .. (list == writes and '\\0\\255' or '\\255'), '-', 'LIMIT', 0, 1)[1]
+local function page_of(list, member)  -- the only page that may have a member: the last that begins with it or before it
+  local bound = '(' .. member .. (list == writes and '\\0\\255' or '\\255')
+  return call('ZREVRANGEBYLEX', list, bound, '-', 'LIMIT', 0, 1)[1]
 end
 local function place_in(found, member, first)  -- the place of the first member, from a place on, that is not less
   local low, high = first or 1, #found + 1
@@ -49,7 +53,8 @@ local function is_listed(list, member)
   return found[place_in(found, member)] == member
 end
 local function range(list, low, high, limit)
-  -- Up to `limit` members from `low` on, before `high`, in order. '' and nil stand for no bound.
+  -- Up to `limit` members from `low` on, before `high`, in order. '' and nil stand for no bound. A member with a NUL at
+  -- its end, the least text after that member, may be `low`, but not `high`.
   local out, n = {}, 0
   local function take(page)  -- whether more may follow
     local found = split_page(list, page)
@@ -147,7 +152,7 @@ local function enlist(list, added)  -- add members, which come in byte order; re
   while i <= #added do
     local page = page_of(list, added[i]) or call('ZRANGE', list, 0, 0)[1]
     local following = call('ZRANGEBYLEX', list, page and '(' .. page or '-', '+', 'LIMIT', 0, 1)[1]
-    local last = following and place_in(added, following, i) - 1 or #added
+    local last = following and place_in(added, string.match(following, shapes[list]) or following, i) - 1 or #added
     local old = page and split_page(list, page) or {}
     local is_end = #old == 0 or less(old[#old], added[i])
     local found, n, j = {}, 0, is_end and #old + 1 or place_in(old, added[i])

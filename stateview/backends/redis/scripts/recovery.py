@@ -7,8 +7,13 @@ from .paged_lists import WRITE_LISTS
 
 # fmt: off
 _PARTS = """
-local function is_known(order, name) return order == hindex and is_listed(hindex, name) or call('ZSCORE', order, name) end
-local function add(order, name) if order == hindex then enlist(hindex, {name}) else call('ZADD', order, '0', name) end end
+local function is_known(order, name)
+  if order == hindex then return is_listed(hindex, name) end
+  return tonumber(call('ZSCORE', order, name)) == 0
+end
+local function add(order, name)
+  if order == hindex then enlist(hindex, {name}) else call('ZADD', order, '0', name) end
+end
 local function remove(order, name)
   return order == hindex and unlist(hindex, {name}) or call('ZREM', order, name)
 end
@@ -17,14 +22,34 @@ local function count_versions()  -- after a change of the history
 end
 """
 
-PAGE_SCORES = COMMON + """
--- Pages are in byte order only at score 0. Returns how many pages had another score. ARGV: pages of a list, the place
--- of the list in KEYS first.
-local mended = 0
-for i = 2, #ARGV do
-  mended = mended + call('ZADD', KEYS[tonumber(ARGV[1])], 'XX', 'CH', '0', ARGV[i])
+DISORDER = COMMON + """
+-- Count the pages of a list that are out of order: with another score than 0, or with members that are not in byte
+-- order, in the page or after the page before. ARGV: the place of the list in KEYS; the page to continue with; how many
+-- pages, 2 at least. Returns the count, and the page to continue with; nothing at the end.
+local list = KEYS[tonumber(ARGV[1])]
+local displaced = call('ZCARD', list) - call('ZCOUNT', list, 0, 0)
+if displaced > 0 then return {displaced, ''} end
+local pages = call('ZRANGEBYLEX', list, ARGV[2] ~= '' and '[' .. ARGV[2] or '-', '+', 'LIMIT', 0, tonumber(ARGV[3]))
+local wrong, last = 0, nil
+for _, page in ipairs(pages) do
+  local is_wrong = false
+  for _, member in ipairs(split_page(list, page)) do
+    is_wrong = is_wrong or last ~= nil and not less(last, member)
+    last = member
+  end
+  if is_wrong then wrong = wrong + 1 end
 end
-return mended
+return {wrong, #pages == tonumber(ARGV[3]) and pages[#pages] or ''}
+"""
+
+REBUILD_PAGES = COMMON + """
+-- Give each member of a list a page of its own, in order. O(members). ARGV: the place of the list in KEYS.
+local list = KEYS[tonumber(ARGV[1])]
+local pages = call('ZRANGE', list, 0, -1)
+call('DEL', list)
+for _, page in ipairs(pages) do
+  for _, member in ipairs(split_page(list, page)) do call('ZADD', list, '0', member) end
+end
 """
 
 REPAIR_INDEX = COMMON + WRITE_LISTS + _PARTS + """
@@ -40,7 +65,7 @@ for i = 2, #ARGV do
   if not packed then
     if remove(order, name) + call('ZREM', times, name) > 0 then mended = before + 1 end
   elseif expires then
-    if listed ~= true and tonumber(listed) ~= 0 then add(order, name); mended = before + 1 end
+    if not listed then add(order, name); mended = before + 1 end
     if expires == '0' then
       if call('ZREM', times, name) == 1 then mended = before + 1 end
     elseif not score or tonumber(score) ~= tonumber(expires) then
