@@ -360,7 +360,7 @@ def test_nothing_is_left_of_what_went(state: StateManager, kind: str) -> None:
     elif kind.startswith("redis"):
         client = state.backend._connect()  # type: ignore[attr-defined]
         kept = {name.decode().rpartition(":")[2] for name in client.scan_iter("stateview:{main}:*")}
-        assert kept <= {"head", "live", "index", "tokens", "notes", "commits"}
+        assert kept <= {"head", "live", "index", "tokens", "notes", "commits", "touched"}
         assert client.hkeys("stateview:{main}:notes") in ([], [b"sequence"])
     else:
         folder = Path(state.backend.folder)  # type: ignore[attr-defined]

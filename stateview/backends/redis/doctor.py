@@ -230,7 +230,7 @@ def disordered_pages(backend: RedisBackend, name: str) -> int:
     wrong, after = 0, b""
     while True:
         count, after = backend._eval(DISORDER, NAMES.index(name) + 1, after, MEMBERS_PER_SCRIPT)
-        wrong += count
+        wrong += int(count)
         if not after:
             return wrong
 

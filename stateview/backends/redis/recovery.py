@@ -219,7 +219,7 @@ class RedisRecovery:
         )
         if kind == b"zset":
             backend._with_retry(lambda client: client.renamenx(touched, writes))
-        if kind in (b"zset", b"none"):
+        if kind == b"zset" or (kind == b"none" and stored):
             backend._with_retry(lambda client: client.hset(touched, "format", 4))
         if stored and (stored[0] or b"0") < b"4":
             backend._with_retry(lambda client: client.hset(head, "format", 5 if stored[1] else 4))

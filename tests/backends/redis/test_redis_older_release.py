@@ -71,8 +71,13 @@ class Earlier:
                 assert {entry.key: entry.value for entry in state.at(int(revision)).entries()} == values
         assert [one for one in state.doctor().findings if one.severity == "error"] == []
 
-    def dump(self) -> dict[bytes, bytes]:
-        return {key: self.client.dump(key) for key in self.client.scan_iter()}
+    def dump(self) -> dict[bytes, Any]:
+        kinds = {key: self.client.type(key) for key in self.client.scan_iter()}
+        reads = {b"hash": self.client.hgetall, b"set": self.client.smembers, b"zset": self._scored}
+        return {key: reads[kind](key) for key, kind in kinds.items()}
+
+    def _scored(self, key: bytes) -> Any:
+        return self.client.zrange(key, 0, -1, withscores=True)
 
 
 @pytest.fixture

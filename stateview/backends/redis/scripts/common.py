@@ -29,15 +29,21 @@ its own.
 The head's `touch` is "TOKEN FLAGS@REVISION FLOOR": the last commit without writes, and for each part from `live` to
 `older` whether it has members. A part that had members and has none was evicted, or deleted by another program. An
 earlier release writes no flags, so they hold only at that revision and floor. In any case the parts must agree: `live`
-with `index`, `history` with `hindex`, `marks` with `notes`, and `commits` with the revisions above the floor.
+with `index`, `history` with the head's `versions`, `marks` with `notes`, and `commits` with the revisions above the
+floor.
 
 A linked version is "*UNTIL TIME EXPIRES P" + "REFS BASE PLACE SIZE " + a delta, see `deltas`. Or W and the whole value
 stand in place of P and a delta, with the place 1 if the value is better kept whole. REFS counts the versions that are
-relative to it. With the first linked version the head's `format` becomes 2.
+relative to it.
 
-With a keyring the head's `format` is 3. Values, deltas and texts are sealed for their revision then, so a client says
-for which revision it has sealed a commit. The SIZE of a delta is that of the encoded value, the SIZE of a whole value
-that of its stored form.
+The base of the newest delta of a key may be the live version, whose REFS are counted when it is superseded. A client
+that knows the live version sends its delta with the write that supersedes it. Then no script reads the live value: Lua
+takes a millisecond to copy a megabyte. COMMIT takes the delta only while the entry has its length, no expiry, and no
+version in the history with its revision.
+
+The head's `format` is 4, with a keyring 5. Values, deltas and texts are sealed for their revision then, so a client
+says for which revision it has sealed a commit. The SIZE of a delta is that of the encoded value, the SIZE of a whole
+value that of its stored form.
 
 The keyring of a namespace that has data can be made, changed and removed while others go on. A client sends with each
 commit the digest of the keyring that it knows, and a client that knows none sends nothing. If another keyring lies
@@ -47,14 +53,12 @@ from `live` to the history. A pass over `live`, `history`, `commits` and `notes`
 `resealing`. In between, sealed and plain values lie side by side. A reader that meets what it cannot open, or what
 looks sealed, learns the keyring and reads again.
 
-A client of an earlier release that opens a namespace of format 3 is told to upgrade. One that was open before looks at
-the format no more: it reads sealed forms as values, and commits plain values. So it must be closed before a namespace
-is sealed. What it commits before the pass is complete may be sealed by it; what it commits later is `Damaged` for
-others.
+No version goes while others are relative to it: a client first makes these relative to another, see `packing`.
 
-The base of a delta lies in the history, never in `live`: an earlier release, which may commit beside this one, moves
-entries from `live` to the history and trims them. It neither reads nor removes a version that begins with `*`. No
-version goes while others are relative to it: a client first makes these relative to another, see `packing`.
+In the formats 1 to 3 each page of a list has a single member, and `writes` is called `touched`. Scripts read such a
+namespace as it is. The first write upgrades it, see UPGRADE: in O(1), but for the counts. `compact` merges its pages.
+`touched` is a hash from then on. So a client of an earlier release that is still open is refused, before its commit
+writes and before it tells what changed. If such a client opens the namespace, it is told to upgrade.
 
 Revisions inside a member have 16 digits. A key holds no NUL, so a NUL separates, and sorts first.
 """
@@ -129,7 +133,8 @@ local function missing(first, last)
   end
   compare(2, 3)
   if not f[4] then compare(5, 6)  -- each page has a single member then
-  elseif n[5] and n[5] ~= tonumber(f[4]) then out[#out + 1] = 5 end
+  elseif n[5] and n[5] ~= tonumber(f[4]) then out[#out + 1] = 5
+  elseif n[5] and n[5] > 0 and n[6] == 0 then out[#out + 1] = 6 end
   local revisions = tonumber(f[1]) - tonumber(f[2] or 0)
   if n[8] == 0 and not flags and revisions > 0 then out[#out + 1] = 8 end
   if n[9] and n[9] < revisions then out[#out + 1] = 9 end

@@ -10,12 +10,14 @@ A script declares PARTS first.
 
 from __future__ import annotations
 
-PAGE_BYTES = 1000  # of a page, if a member is not longer: smaller pages take more memory, larger ones more time
+PAGE_BYTES = 440  # of a page, if a member is not longer: smaller pages take more memory, larger pages more time
 
 # fmt: off
 _ORDER = """
 local function less(a, b)  -- in byte order; Lua's < compares by the server's locale
-  for i = 1, math.min(#a, #b) do
+  local first, size, sub = 1, math.min(#a, #b), string.sub
+  while first + 7 <= size and sub(a, first, first + 7) == sub(b, first, first + 7) do first = first + 8 end
+  for i = first, size do
     local x, y = string.byte(a, i), string.byte(b, i)
     if x ~= y then return x < y end
   end
@@ -24,22 +26,30 @@ end
 """
 
 READ_LISTS = _ORDER + """
-local shapes = {[hindex] = '[^%z]+%z""" + "%d" * 16 + """', [writes] = '[^%z]+'}
-local function split_page(list, page)
-  local found, n, size = {}, 0, 0
-  for member in string.gmatch(page, shapes[list]) do
-    n, size = n + 1, size + #member
-    found[n] = member
+local function starts_in(list, page)  -- where its members start; nil if another program wrote the page
+  local starts, n, from, find = {}, 0, 1, string.find  -- a pattern takes twice the time
+  while from <= #page do
+    n, starts[n + 1] = n + 1, from
+    local nul = find(page, '\\0', from, true)
+    if nul == from or list == hindex and (not nul or nul + 16 > #page) then return nil end
+    from = list == hindex and nul + 17 or (nul or #page + 1) + 1
   end
-  if size + (list == writes and n - 1 or 0) ~= #page then return {page} end  -- another program wrote it
+  return starts, n
+end
+local function split_page(list, page)
+  local starts, n = starts_in(list, page)
+  if not starts then return {page} end
+  local found, gap, sub = {}, list == writes and 2 or 1, string.sub
+  for i = 1, n - 1 do found[i] = sub(page, starts[i], starts[i + 1] - gap) end
+  found[n] = sub(page, starts[n])
   return found
 end
 local function page_of(list, member)  -- the only page that may have a member: the last that begins with it or before it
   local bound = '(' .. member .. (list == writes and '\\0\\255' or '\\255')
   return call('ZREVRANGEBYLEX', list, bound, '-', 'LIMIT', 0, 1)[1]
 end
-local function place_in(found, member, first)  -- the place of the first member, from a place on, that is not less
-  local low, high = first or 1, #found + 1
+local function place_in(found, member, first, stop)  -- the place of the first member, from a place on, that is not less
+  local low, high = first or 1, stop or #found + 1
   while low < high do
     local middle = math.floor((low + high) / 2)
     if less(found[middle], member) then low = middle + 1 else high = middle end
@@ -147,28 +157,82 @@ local function put_page(list, page, found, is_even)  -- replace a page by the pa
   end
   for i = 1, #pages, 1000 do call('ZADD', list, unpack(pages, i, math.min(i + 999, #pages))) end
 end
+local function insert(list, page, member)  -- as `enlist`, of a single member, without a table of the others
+  local separator, sub, from = list == writes and '\\0' or '', string.sub, nil
+  if list == hindex then  -- most often after the other versions of its key
+    local start, size = sub(member, 1, -17), #member
+    local at = string.find(page, start, 1, true)
+    if at and (at == 1 or string.byte(page, at - 17) == 0) then
+      local padded, digits = sub(member, -16), at + #start
+      while sub(page, at, digits - 1) == start and sub(page, digits, at + size - 1) < padded do
+        at, digits = at + size, digits + size
+      end
+      if sub(page, at, at + size - 1) == member then return 0 end
+      from = at
+    end
+  end
+  if not from then
+    local starts, n = starts_in(list, page)
+    if not starts then return call('ZADD', list, '0', member) end
+    starts[n + 1] = #page + 1 + #separator
+    local low, high = 1, n + 1
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      local other = sub(page, starts[middle], starts[middle + 1] - 1 - #separator)
+      if other == member then return 0 end
+      if less(other, member) then low = middle + 1 else high = middle end
+    end
+    from = starts[low]
+  end
+  if #page + #member >= page_bytes then
+    local found = split_page(list, page)
+    table.insert(found, place_in(found, member), member)
+    put_page(list, page, found, from <= #page)
+  else
+    call('ZREM', list, page)
+    call('ZADD', list, '0', from > #page and page .. separator .. member or
+      sub(page, 1, from - 1) .. member .. separator .. sub(page, from))
+  end
+  return 1
+end
 local function enlist(list, added)  -- add members, which come in byte order; returns how many were missing
   local i, count = 1, 0
+  local next_page = #added > 0 and page_of(list, added[1])
   while i <= #added do
-    local page = page_of(list, added[i]) or call('ZRANGE', list, 0, 0)[1]
-    local following = call('ZRANGEBYLEX', list, page and '(' .. page or '-', '+', 'LIMIT', 0, 1)[1]
-    local last = following and place_in(added, string.match(following, shapes[list]) or following, i) - 1 or #added
-    local old = page and split_page(list, page) or {}
-    local is_end = #old == 0 or less(old[#old], added[i])
-    local found, n, j = {}, 0, is_end and #old + 1 or place_in(old, added[i])
-    for k = 1, j - 1 do found[k] = old[k] end
-    n = j - 1
-    while i <= last or old[j] do
-      if i > last or old[j] and less(old[j], added[i]) then
-        n = n + 1
-        found[n], j = old[j], j + 1
-      else
-        if old[j] == added[i] then j = j + 1 else count = count + 1 end
-        n = n + 1
-        found[n], i = added[i], i + 1
+    local page = next_page or call('ZRANGE', list, 0, 0)[1]
+    next_page = i < #added and page_of(list, added[i + 1])
+    local last = i
+    if not page or next_page == page or not next_page and i < #added then
+      local following = call('ZRANGEBYLEX', list, page and '(' .. page or '-', '+', 'LIMIT', 0, 1)[1]
+      last = #added
+      if following then  -- up to its first member; few come before that
+        local nul = string.find(following, '\\0', 1, true) or #following + 1
+        local bound, step = string.sub(following, 1, list == hindex and nul + 16 or nul - 1), 1
+        while i + step < last and less(added[i + step], bound) do step = 2 * step end
+        last = place_in(added, bound, i, math.min(i + step, last) + 1) - 1
       end
     end
-    put_page(list, page, found, not is_end)
+    if page and last == i then
+      count, i = count + insert(list, page, added[i]), i + 1
+    else
+      local old = page and split_page(list, page) or {}
+      local is_end = #old == 0 or less(old[#old], added[i])
+      local found, j = {}, is_end and #old + 1 or place_in(old, added[i])
+      local n = j - 1
+      for k = 1, n do found[k] = old[k] end
+      while i <= last or old[j] do
+        if i > last or old[j] and less(old[j], added[i]) then
+          n = n + 1
+          found[n], j = old[j], j + 1
+        else
+          if old[j] == added[i] then j = j + 1 else count = count + 1 end
+          n = n + 1
+          found[n], i = added[i], i + 1
+        end
+      end
+      put_page(list, page, found, not is_end)
+      next_page = i <= #added and page_of(list, added[i])
+    end
   end
   return count
 end
@@ -178,20 +242,25 @@ local function unlist(list, removed)  -- remove members; returns how many there 
   for _, member in ipairs(removed) do
     local page = gone[member] and page_of(list, member)
     if page then
-      local found = {}
+      local found, n = {}, 0
       for _, other in ipairs(split_page(list, page)) do
-        if gone[other] then gone[other], count = nil, count + 1 else found[#found + 1] = other end
-      end
-      if #found > 0 and #table.concat(found) < page_bytes / 4 then  -- together with the page that follows
-        local following = call('ZRANGEBYLEX', list, '(' .. page, '+', 'LIMIT', 0, 1)[1]
-        if following and #following < page_bytes / 2 then
-          call('ZREM', list, following)
-          for _, other in ipairs(split_page(list, following)) do
-            if gone[other] then gone[other], count = nil, count + 1 else found[#found + 1] = other end
-          end
+        if gone[other] then gone[other], count = nil, count + 1
+        else
+          n = n + 1
+          found[n] = other
         end
       end
-      put_page(list, page, found)
+      local text = table.concat(found, list == writes and '\\0' or '')
+      if text ~= page then
+        call('ZREM', list, page)
+        local following = n > 0 and #text < page_bytes / 4 and
+          call('ZRANGEBYLEX', list, '(' .. page, '+', 'LIMIT', 0, 1)[1]
+        if following and #following < page_bytes / 2 then  -- together with the page that follows
+          call('ZREM', list, following)
+          text = text .. (list == writes and '\\0' or '') .. following
+        end
+        if n > 0 then call('ZADD', list, '0', text) end
+      end
     end
   end
   return count
