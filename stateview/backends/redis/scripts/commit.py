@@ -268,7 +268,7 @@ for i = 1, count do
         start = '*' .. start
         kind = 'W' .. refs .. ' 0 ' .. (packs[key] and packs[key][2] == '' and '1' or '0') .. ' ' .. #old .. ' '
       else  -- the eighth version before it is whole too
-        local former = range_back(hindex, key .. '\0', member, 8)[8]
+        local former = range_back(hindex, key .. '\\0', member, 8)[8]
         if former and call('HSTRLEN', history, former) > min_bytes and
           string.match(call('HGET', history, former), '^%d+ %d+ %d+ V') then tend[key] = 'N' end
       end
@@ -307,12 +307,19 @@ for i = 1, count do
   if i % 500 == 0 or i == count then flush() end
 end
 enlist(hindex, members)
-local page, text = call('ZREVRANGE', writes, 0, 0)[1], table.concat(rows, '\0')
-if page and #page + #text < page_bytes then
-  call('ZREM', writes, page)
-  call('ZADD', writes, '0', page .. '\0' .. text)
-else
-  put_page(writes, nil, rows)
+if count == 1 then call('ZADD', writes, '0', rows[1]) else put_page(writes, nil, rows) end
+if revision % 16 == 0 then  -- small pages of the last commits, together: to lengthen a page each time would cost more
+  local last, group, size = call('ZREVRANGE', writes, 0, 17), {}, 0
+  for i = #last, 0, -1 do
+    if i == 0 or size + #last[i] >= page_bytes then
+      if #group > 1 then
+        call('ZREM', writes, unpack(group))
+        call('ZADD', writes, '0', table.concat(group, '\\0'))
+      end
+      group, size = {}, 0
+    end
+    group[#group + 1], size = last[i], size + #(last[i] or '') + 1
+  end
 end
 if due then
   call('HSET', head, 'revision', r, 'time', stamp)

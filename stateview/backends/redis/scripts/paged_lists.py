@@ -157,8 +157,8 @@ local function put_page(list, page, found, is_even)  -- replace a page by the pa
   end
   for i = 1, #pages, 1000 do call('ZADD', list, unpack(pages, i, math.min(i + 999, #pages))) end
 end
-local function insert(list, page, member)  -- as `enlist`, of a single member, without a table of the others
-  local separator, sub, from = list == writes and '\\0' or '', string.sub, nil
+local function with_member(list, page, member)  -- a page with a member more, without a table; and where that is
+  local separator, sub = list == writes and '\\0' or '', string.sub
   if list == hindex then  -- most often after the other versions of its key
     local start, size = sub(member, 1, -17), #member
     local at = string.find(page, start, 1, true)
@@ -167,74 +167,101 @@ local function insert(list, page, member)  -- as `enlist`, of a single member, w
       while sub(page, at, digits - 1) == start and sub(page, digits, at + size - 1) < padded do
         at, digits = at + size, digits + size
       end
-      if sub(page, at, at + size - 1) == member then return 0 end
-      from = at
+      if sub(page, at, at + size - 1) == member then return page, at end
+      return at > #page and page .. member or sub(page, 1, at - 1) .. member .. sub(page, at), at
     end
   end
-  if not from then
-    local starts, n = starts_in(list, page)
-    if not starts then return call('ZADD', list, '0', member) end
-    starts[n + 1] = #page + 1 + #separator
-    local low, high = 1, n + 1
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      local other = sub(page, starts[middle], starts[middle + 1] - 1 - #separator)
-      if other == member then return 0 end
-      if less(other, member) then low = middle + 1 else high = middle end
-    end
-    from = starts[low]
+  local starts, n = starts_in(list, page)
+  if not starts then return nil end
+  starts[n + 1] = #page + 1 + #separator
+  local low, high = 1, n + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local other = sub(page, starts[middle], starts[middle + 1] - 1 - #separator)
+    if other == member then return page, starts[middle] end
+    if less(other, member) then low = middle + 1 else high = middle end
   end
-  if #page + #member >= page_bytes then
-    local found = split_page(list, page)
-    table.insert(found, place_in(found, member), member)
-    put_page(list, page, found, from <= #page)
-  else
-    call('ZREM', list, page)
-    call('ZADD', list, '0', from > #page and page .. separator .. member or
-      sub(page, 1, from - 1) .. member .. separator .. sub(page, from))
-  end
-  return 1
+  local at = starts[low]
+  if low > n then return page .. separator .. member, at end
+  return sub(page, 1, at - 1) .. member .. separator .. sub(page, at), at
 end
-local function enlist(list, added)  -- add members, which come in byte order; returns how many were missing
-  local i, count = 1, 0
-  local next_page = #added > 0 and page_of(list, added[1])
+local function bound_of(list, following)  -- the first member of a page
+  local nul = string.find(following, '\\0', 1, true) or #following + 1
+  return string.sub(following, 1, list == hindex and nul + 16 or nul - 1)
+end
+local function last_before(added, first, bound)  -- the place of the last member before a bound, near a place
+  local step = 1
+  while first + step < #added and less(added[first + step], bound) do step = 2 * step end
+  return place_in(added, bound, first, math.min(first + step, #added) + 1) - 1
+end
+local function merge_into(list, page, added, first, last)  -- add members to a page
+  local text = page
+  if page and last - first < 8 then
+    local is_middle = false
+    for i = first, last do
+      local at
+      text, at = with_member(list, text, added[i])
+      if not text then break end
+      is_middle = is_middle or at <= #page
+    end
+    if text and #text > page_bytes then return put_page(list, page, split_page(list, text), is_middle) end
+    if text == page then return end
+    if text then
+      call('ZREM', list, page)
+      call('ZADD', list, '0', text)
+      return
+    end
+  end
+  if page and not starts_in(list, page) then page = nil end  -- another program wrote it, and it stays
+  local old = page and split_page(list, page) or {}
+  local is_end = #old == 0 or less(old[#old], added[first])
+  local found, j = {}, is_end and #old + 1 or place_in(old, added[first])
+  local n, i = j - 1, first
+  for k = 1, n do found[k] = old[k] end
+  while i <= last or old[j] do
+    n = n + 1
+    if i > last or old[j] and less(old[j], added[i]) then
+      found[n], j = old[j], j + 1
+    else
+      if old[j] == added[i] then j = j + 1 end
+      found[n], i = added[i], i + 1
+    end
+  end
+  put_page(list, page, found, not is_end)
+end
+local function enlist_many(list, added)  -- members that belong to most pages: neighbouring pages are read at once
+  local i, first, pages, at = 1, page_of(list, added[1]), {}, 1
   while i <= #added do
-    local page = next_page or call('ZRANGE', list, 0, 0)[1]
+    if not pages[at + 1] then
+      local from = pages[at] and '[' .. bound_of(list, pages[at]) or first and '[' .. first or '-'
+      pages, at = call('ZRANGEBYLEX', list, from, '+', 'LIMIT', 0, 100), 1
+    end
+    local following = pages[at + 1]
+    local bound = following and bound_of(list, following)
+    if not bound or less(added[i], bound) then
+      local last = bound and last_before(added, i, bound) or #added
+      merge_into(list, pages[at], added, i, last)
+      i = last + 1
+    end
+    at = at + 1
+  end
+end
+local function enlist(list, added)  -- add members, which come in byte order
+  local pages = #added >= 100 and call('ZCARD', list) or 0
+  if pages > 1 and #added > pages / 2 then return enlist_many(list, added) end
+  local i, next_page = 1, #added > 0 and page_of(list, added[1])
+  while i <= #added do
+    local page, last = next_page or call('ZRANGE', list, 0, 0)[1], i
     next_page = i < #added and page_of(list, added[i + 1])
-    local last = i
     if not page or next_page == page or not next_page and i < #added then
       local following = call('ZRANGEBYLEX', list, page and '(' .. page or '-', '+', 'LIMIT', 0, 1)[1]
-      last = #added
-      if following then  -- up to its first member; few come before that
-        local nul = string.find(following, '\\0', 1, true) or #following + 1
-        local bound, step = string.sub(following, 1, list == hindex and nul + 16 or nul - 1), 1
-        while i + step < last and less(added[i + step], bound) do step = 2 * step end
-        last = place_in(added, bound, i, math.min(i + step, last) + 1) - 1
-      end
+      last = following and last_before(added, i, bound_of(list, following)) or #added
+      next_page = nil
     end
-    if page and last == i then
-      count, i = count + insert(list, page, added[i]), i + 1
-    else
-      local old = page and split_page(list, page) or {}
-      local is_end = #old == 0 or less(old[#old], added[i])
-      local found, j = {}, is_end and #old + 1 or place_in(old, added[i])
-      local n = j - 1
-      for k = 1, n do found[k] = old[k] end
-      while i <= last or old[j] do
-        if i > last or old[j] and less(old[j], added[i]) then
-          n = n + 1
-          found[n], j = old[j], j + 1
-        else
-          if old[j] == added[i] then j = j + 1 else count = count + 1 end
-          n = n + 1
-          found[n], i = added[i], i + 1
-        end
-      end
-      put_page(list, page, found, not is_end)
-      next_page = i <= #added and page_of(list, added[i])
-    end
+    merge_into(list, page, added, i, last)
+    i = last + 1
+    if i <= #added then next_page = next_page or page_of(list, added[i]) end
   end
-  return count
 end
 local function unlist(list, removed)  -- remove members; returns how many there were
   local gone, count = {}, 0

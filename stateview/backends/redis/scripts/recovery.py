@@ -133,7 +133,10 @@ for i = 2, #ARGV do
     r, key = string.sub(ARGV[i], -16), string.sub(ARGV[i], 1, -18)
   end
   r = tonumber(r)
-  if r and r > floor then added = added + enlist(writes, {pad(r) .. key}) end
+  if r and r > floor and not is_listed(writes, pad(r) .. key) then
+    enlist(writes, {pad(r) .. key})
+    added = added + 1
+  end
 end
 return added
 """
