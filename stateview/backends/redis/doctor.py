@@ -209,10 +209,9 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 def missing_parts(backend: RedisBackend) -> list[str]:
     """Return the names of the parts that lack members which they had."""
-    return [
-        NAMES[place - 1]
-        for place in backend._with_retry(lambda client: client.eval(MISSING, len(backend._keys), *backend._keys))
-    ]
+    with backend._session() as session:
+        places = backend._with_retry(lambda client: backend._run(client, session, MISSING, [], whole=True))
+    return [NAMES[place - 1] for place in places]
 
 
 def _check_parts(backend: RedisBackend) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import redis
 from redis.exceptions import NoScriptError
 
 from ..protocol import NamespaceNumbers
-from .connections.client import encode_bulk, sent
+from .connections.client import encode_bulk, pool_of, sent
 from .connections.server import script_hash
 from .scripts.common import NAMES
 from .scripts.read import NUMBERS
@@ -37,11 +37,12 @@ def numbers(backend: Reader, names: Sequence[str]) -> Iterator[NamespaceNumbers 
 
 def read_many(backend: Reader, names: Sequence[str], script: str, *arguments: int) -> list[Any]:
     """Run a script for each name, and return the replies, errors among them. One round trip, for all nodes at once."""
-    start = [b"EVALSHA", script_hash(script).encode(), b"%d" % len(NAMES)]
+    suffix = b"_RO" if backend._reads_only(script) else b""
+    start, whole = [b"EVALSHA" + suffix, script_hash(script).encode()], [b"EVAL" + suffix, script.encode()]
     end = [b"%d" % argument for argument in arguments]
 
-    def command(name: str) -> bytes:
-        words = [*start, *(key.encode() for key in _keys(name)), *end]
+    def command(name: str, start: list[bytes] = start) -> bytes:
+        words = [*start, b"%d" % len(NAMES), *(key.encode() for key in _keys(name)), *end]
         return b"*%d\r\n%b" % (len(words), encode_bulk(words))
 
     def act(client: Any) -> list[Any]:
@@ -49,20 +50,20 @@ def read_many(backend: Reader, names: Sequence[str], script: str, *arguments: in
         for name in names:
             node = None if isinstance(client, redis.Redis) else client.get_node_from_key(_keys(name)[0])
             groups.setdefault(node, []).append(name)
-        servers = [client if node is None else client.get_redis_connection(node) for node in groups]
+        pools = [pool_of(client, _keys(group[0])[0]) for group in groups.values()]
+        begin = start
         while True:
             replies: dict[str, Any] = {}
             with ExitStack() as stack:
                 reads = [
-                    stack.enter_context(sent(server.connection_pool, list(map(command, group))))
-                    for server, group in zip(servers, groups.values(), strict=True)
+                    stack.enter_context(sent(pool, [command(group[0], begin), *map(command, group[1:])]))
+                    for pool, group in zip(pools, groups.values(), strict=True)
                 ]
                 for group, read in zip(groups.values(), reads, strict=True):
                     replies.update(zip(group, read(), strict=True))
             if not any(isinstance(reply, NoScriptError) for reply in replies.values()):
                 return [replies[name] for name in names]
-            for server in servers:
-                server.script_load(script)
+            begin = whole  # the first command for each server brings the script
 
     return backend._with_retry(act)
 

@@ -43,7 +43,8 @@ def take(reader: Reader) -> Snapshot | None:
         pipe = client.pipeline(transaction=True)
         for key in (head, live, history, commits, notes):
             pipe.hgetall(key)
-        pipe.eval(MISSING, len(reader._keys), *reader._keys)
+        name = "EVAL_RO" if reader._reads_only(MISSING) else "EVAL"
+        pipe.execute_command(name, MISSING, len(reader._keys), *reader._keys)
         return list(pipe.execute())
 
     fields, entries, past, records, marks, missing = reader._with_retry(read)

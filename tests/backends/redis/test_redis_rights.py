@@ -1,16 +1,22 @@
 """Users of a Redis server with the least rights that `references/backends.md` gives, and with less."""
 
+import pkgutil
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import redis
+import redis_servers
 from conftest import REDIS
 
+import stateview.backends.redis
 from stateview import BackendError, StateManager
+from stateview.backends.redis.connections.reading import is_reading
 
 DOCUMENT = Path(__file__).parents[3] / "references" / "backends.md"
 LINES = dict(re.findall(r"^ACL SETUSER (\w+) (.*)$", DOCUMENT.read_text(), re.MULTILINE))
+FORMER = "on >PASSWORD ~stateview:* +@read +@connection -@dangerous +eval +evalsha +script|load +time"  # of a reader
 
 
 @pytest.fixture(params=REDIS)
@@ -36,7 +42,20 @@ def user(url):
 def read_all(state):
     state.load("k", None)
     state.load_many(["k"], None)
+    assert len(list(state.diff("c", "live"))) == len(list(state.diff("live", "c")))
+    with state.backend.snapshot(whole=True) as copied:
+        assert copied.head().revision == state.revision
+    assert [found.revision for found in state.backend.numbers(["main"])] == [state.revision]
+    assert [copied.head().revision for copied in state.backend.copies(["main"])] == [state.revision]
     return state.list_keys(), state.log(), state.checkpoints(), state.namespaces(), list(state.watch(timeout=0.01))
+
+
+def calls(url, kind="calls"):
+    """How often the server was sent each kind of script."""
+    with redis.Redis.from_url(url) as client:
+        stats = client.info("commandstats")
+    names = ("eval", "evalsha", "eval_ro", "evalsha_ro")
+    return {name: stats.get(f"cmdstat_{name}", {}).get(kind, 0) for name in names}
 
 
 def write_all(state):
@@ -49,6 +68,7 @@ def write_all(state):
     state.restore_checkpoint("c")
     state.undo()
     state.delete_checkpoint("c")
+    state.checkpoint("c")
     state.compact(state.revision - 3)
     assert state.load("list", at=state.revision - 1) is not None
 
@@ -69,12 +89,15 @@ def test_a_user_with_the_least_rights_does_everything(user, name):
         state.drop()
 
 
-def test_a_reader_reads_and_changes_nothing(url, user):
+@pytest.mark.parametrize("more", ["", " +info +config|get"])
+def test_a_reader_reads_and_changes_nothing(url, user, more):
     with StateManager(url, "main") as owner:
         write_all(owner)
         before = owner.head()
-        with StateManager(user("reader", LINES["reader"]), "main") as state:
+        with StateManager(user("reader", LINES["reader"] + more), "main") as state:
             read_all(state)
+            codes = {finding.code for finding in state.doctor().findings if finding.severity != "note"}
+            assert codes <= ({"no-persistence"} if more else set())
             assert state.load("list", at=state.revision - 1) == owner.load("list", at=owner.revision - 1)
             for act in (
                 lambda: state.save("k", 1),
@@ -85,6 +108,72 @@ def test_a_reader_reads_and_changes_nothing(url, user):
                 with pytest.raises(BackendError, match="may not run"):
                     act()
             assert (owner.head(), state.head()) == (before, before)
+
+
+def test_a_reader_cannot_write_by_a_script_either(url, user):
+    script = "return redis.call('SET', KEYS[1], 'x')"
+    with redis.Redis.from_url(user("reader", LINES["reader"])) as client:
+        for send in (client.eval, client.eval_ro, client.script_load):
+            with pytest.raises(redis.ResponseError):
+                send(script, *((1, "stateview:{main}:live") if send != client.script_load else ()))
+        assert client.exists("stateview:{main}:live") == 0
+
+
+def test_what_only_reads_is_sent_by_a_command_that_cannot_write(url):
+    with StateManager(url, "main") as owner, StateManager(url, "main", read_only=True) as state:
+        write_all(owner)
+        before = calls(url)
+        read_all(state)
+        state.doctor()
+        after = calls(url)
+    assert (after["eval"], after["evalsha"]) == (before["eval"], before["evalsha"])
+    assert after["evalsha_ro"] > before["evalsha_ro"] + 10
+
+
+def test_a_user_with_the_rights_of_an_earlier_release_goes_on_at_one_more_trip(url, user):
+    with StateManager(url, "main") as owner:
+        write_all(owner)
+        before = calls(url, "rejected_calls")
+        with StateManager(user("former", FORMER), "main") as state:
+            assert state.load("list", at=state.revision - 1) == owner.load("list", at=owner.revision - 1)
+            for number in range(3):
+                owner.save("k", number)
+                assert state.load("k", fresh=True) == number
+            assert len(list(state.backend.numbers(["main"]))) == 1
+        after = calls(url, "rejected_calls")
+    assert sum(after.values()) == sum(before.values()) + 1
+
+
+@pytest.mark.parametrize("server", REDIS.values(), ids=REDIS)
+def test_a_server_without_these_commands_takes_the_others(server):
+    hidden = ("--rename-command", "EVAL_RO", "", "--rename-command", "EVALSHA_RO", "")
+    with redis_servers.running(server, *hidden) as url, StateManager(url, "main") as state:
+        write_all(state)
+        read_all(state)
+        assert [found for found in state.doctor().findings if found.severity == "error"] == []
+
+
+def test_a_user_of_another_namespace_is_told_of_its_own_right(url, user):
+    rights = LINES["reader"].replace("stateview:*", "stateview:{NS}:*")
+    for name, line in (("one", LINES["one"]), ("reader", rights)):
+        with pytest.raises(BackendError) as caught:
+            StateManager(user(name, line), "other").load("k")
+        assert "'eval" not in str(caught.value) and "right" in str(caught.value)
+
+
+def test_what_counts_as_reading_is_what_the_server_says(url):
+    found = {True: 0, False: 0}
+    with redis.Redis.from_url(url) as client:
+        flags = {name: data["flags"] for name, data in client.command().items()}
+        for module in pkgutil.walk_packages(stateview.backends.redis.__path__, "stateview.backends.redis."):
+            for name, script in vars(import_module(module.name)).items():
+                if name.isupper() and isinstance(script, str) and "call(" in script:
+                    commands = {word.lower() for word in re.findall(r"['\"]([A-Za-z]{3,})['\"]", script)} & flags.keys()
+                    assert commands, name
+                    writes = [word for word in commands if "write" in flags[word]]
+                    assert is_reading(script) == (not writes), (module.name, name, commands)
+                    found[is_reading(script)] += 1
+    assert min(found.values()) > 10
 
 
 @pytest.mark.parametrize("command", ["zadd", "hset", "zrem", "hdel"])

@@ -80,6 +80,11 @@ def is_unsupported(error: Exception) -> bool:
     return error_code(error) in ("ERR", "NOPERM")
 
 
+def may_not_run(error: Exception, command: str) -> bool:
+    """Return whether a server replied that this user may not run a command whose name begins so."""
+    return error_code(error) == "NOPERM" and f"'{command}" in str(error)
+
+
 def os_error(error: BaseException, handled: BaseException | None = None) -> OSError | None:
     """Return the error of the system that made redis-py raise an error, such as `ssl.SSLError`; None if none did.
 

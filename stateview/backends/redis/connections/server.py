@@ -19,6 +19,7 @@ from redis.exceptions import (
     NoScriptError,
     RedisClusterException,
     RedisError,
+    ResponseError,
 )
 
 from ....errors import (
@@ -36,13 +37,16 @@ from .client import NoConnection, SentinelCheck, Session, encode_bulk, open_clie
 from .errors import (
     error_code,
     is_transient,
+    is_unsupported,
     lacks_descriptors,
     may_have_applied,
+    may_not_run,
     os_error,
     reason,
     to_state_error,
 )
 from .read_cache import InvalidationCache
+from .reading import is_reading
 from .url import Options, parse
 
 T = TypeVar("T")
@@ -77,6 +81,7 @@ class _Link:
         self.tracking: InvalidationCache | None = None
         self.answers = Answers()
         self.sentinels = SentinelCheck()
+        self.has_reading_scripts = True  # whether EVAL_RO is there (Redis 7), as far as is known
 
 
 class Server(ABC):
@@ -128,7 +133,7 @@ class Server(ABC):
         """Set what the names of all keys of the namespace begin with."""
         self._prefix = prefix
         self._keys = [prefix + name for name in NAMES]
-        self._commands: dict[str, tuple[int, bytes]] = {}  # for each script, what a call of it begins with
+        self._commands: dict[tuple[str, str], tuple[int, bytes]] = {}  # what a call of a script begins with
 
     # --- forks -------------------------------------------------------------------------------------------------
 
@@ -306,29 +311,56 @@ class Server(ABC):
     def _run(
         self, client: Any, session: Session, script: str, words: list[bytes], then: bytes = b"", whole: bool = False
     ) -> Any:
-        """Run a script on the keys of the namespace, see `Session.send`. With `whole` its text is sent at once."""
-        is_raw = then or isinstance(client, redis.Redis)
-        pool = pool_of(client, self._keys[0]) if is_raw else None
-        if not whole:
-            try:
-                if is_raw:
-                    return session.send(pool, self._command(script), words, then)
-                return client.evalsha(script_hash(script), len(self._keys), *self._keys, *words)
-            except NoScriptError:
-                pass
-        if is_raw:
-            return session.send(pool, self._command(script, whole=True), words, then)
-        return client.eval(script, len(self._keys), *self._keys, *words)
+        """Run a script on the keys of the namespace, see `Session.send`. With `whole` its text is sent at once.
 
-    def _command(self, script: str, whole: bool = False) -> tuple[int, bytes]:
+        A script that only reads is sent by a command that refuses to write, so a reader needs no right to run others.
+        A server or a user without this command takes another round trip, once for this backend.
+        """
+        refused = None
+        if self._reads_only(script):
+            try:
+                return self._send_script(client, session, script, words, then, whole, "_RO")
+            except ResponseError as error:
+                if not is_unsupported(error) or is_transient(error):
+                    raise
+                refused = error
+        try:
+            reply = self._send_script(client, session, script, words, then, whole)
+        except ResponseError as error:
+            if refused is not None and may_not_run(error, "eval"):
+                raise refused from None
+            raise
+        if refused is not None:
+            self._link.has_reading_scripts = False
+        return reply
+
+    def _reads_only(self, script: str) -> bool:
+        """Return whether a script is sent by EVALSHA_RO or EVAL_RO."""
+        return self._link.has_reading_scripts and is_reading(script)
+
+    def _send_script(
+        self, client: Any, session: Session, script: str, words: list[bytes], then: bytes, whole: bool, suffix: str = ""
+    ) -> Any:
+        """Send EVALSHA, or EVAL with `whole` or if the server does not know the script; each with a suffix."""
+        try:
+            if then or isinstance(client, redis.Redis):
+                return session.send(pool_of(client, self._keys[0]), self._command(script, whole, suffix), words, then)
+            name, text = ("EVAL", script) if whole else ("EVALSHA", script_hash(script))
+            return client.execute_command(name + suffix, text, len(self._keys), *self._keys, *words)
+        except NoScriptError:
+            if whole:
+                raise
+            return self._send_script(client, session, script, words, then, True, suffix)
+
+    def _command(self, script: str, whole: bool, suffix: str) -> tuple[int, bytes]:
         """Return how many words a call of a script begins with, and these in the server's protocol."""
-        command = None if whole else self._commands.get(script)
+        command = None if whole else self._commands.get((script, suffix))
         if command is None:
-            name = [b"EVAL", script.encode()] if whole else [b"EVALSHA", script_hash(script).encode()]
-            words = [*name, b"%d" % len(self._keys), *map(str.encode, self._keys)]
+            name, text = ("EVAL", script) if whole else ("EVALSHA", script_hash(script))
+            words = [word.encode() for word in (name + suffix, text, str(len(self._keys)), *self._keys)]
             command = len(words), encode_bulk(words)
             if not whole:
-                self._commands[script] = command
+                self._commands[script, suffix] = command
         return command
 
     # --- what the server has answered --------------------------------------------------------------------------
