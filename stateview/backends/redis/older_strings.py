@@ -2,12 +2,17 @@
 
 A look that did not come to its end may have found half of the older state, or none of it. Half is never taken in: the
 namespace is refused until `import` has taken all, which is not bounded. None is said once, and the namespace is made.
+
+A process that makes many namespaces does not look through the server for each. Its looks take a second together, and
+a tenth of its time after that. In between, a look at all namespaces counts for each that has none. What an older
+program wrote since that look, in some seconds at most, stays where it is, and `import` takes it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
@@ -23,6 +28,8 @@ LOOK_SECONDS = 0.3  # for all pages and nodes; the first page is read, and one p
 _PAGE_SECONDS = 0.02  # more than the fastest page took: then the server is busy, and the next page is smaller
 _FIRST_COUNT, _LEAST_COUNT, _MOST_COUNT = 2000, 250, 10_000  # keys that the server passes over for a page
 _VALUES_PER_PAGE = 500
+_SPARE_SECONDS = 1.0  # that the looks of a process at a server may take together, and then:
+_SPARE_SHARE = 0.1  # of the time that passes
 _STOPPED = f"was stopped after {LOOK_SECONDS:g} s"
 
 
@@ -59,6 +66,39 @@ class _Pace:
         self.count = int(min(_MOST_COUNT, max(_LEAST_COUNT, self.count * factor)))
 
 
+class _Looks:
+    """The looks of this process at a server: the time that is left for them, and the last look that is shared."""
+
+    def __init__(self) -> None:
+        self._spare = _SPARE_SECONDS
+        self._counted = time.monotonic()
+        self._shared: tuple[set[bytes], bool] | None = None  # which namespaces have strings, and whether these are all
+
+    def share(self, backend: RedisBackend) -> OlderStrings | None:
+        """Return what the shared look says of a namespace; None if the namespace needs a look of its own."""
+        moment = time.monotonic()
+        self._spare = min(_SPARE_SECONDS, self._spare + (moment - self._counted) * _SPARE_SHARE)
+        self._counted = moment
+        if self._spare > 0:
+            self._shared = None
+            return None
+        if (shared := self._shared) is None:
+            names, are_all = backend._with_retry(lambda client: _find(client, "*", _Pace()))
+            shared = self._shared = {name.split(b":", 2)[1] for name in names}, are_all
+            self.took(time.monotonic() - moment)
+        return None if backend.namespace.encode() in shared[0] else OlderStrings(False, {}, shared[1])
+
+    def took(self, seconds: float) -> None:
+        """Take the time of a look from what is left; a server that was waited for does not make the look older."""
+        self._spare = max(self._spare - seconds, -LOOK_SECONDS)
+
+
+@lru_cache(maxsize=64)
+def _looks(url: str) -> _Looks:  # noqa: ARG001
+    """Return the looks of this process at the server of a store URL."""
+    return _Looks()
+
+
 def look(backend: RedisBackend) -> OlderStrings:
     """Look for the strings `state:NS:KEY` and `checkpoint:NS:NAME`. O(keys of the server), in `LOOK_SECONDS` at most.
 
@@ -67,15 +107,14 @@ def look(backend: RedisBackend) -> OlderStrings:
         Damaged: a name is not UTF-8 text.
 
     """
+    looks = _looks(backend.url)
+    if (shared := looks.share(backend)) is not None:
+        return shared
     stems = tuple(f"{kind}:{backend.namespace}:".encode() for kind in ("state", "checkpoint"))
-    pattern = f"[sc][th][ae][tc]*:{escape_match(backend.namespace)}:*"  # of both, so that one SCAN finds both
 
     def act(client: Any) -> OlderStrings:
         pace = _Pace()
-        is_cluster = not isinstance(client, redis.Redis)
-        nodes = map(client.get_redis_connection, client.get_primaries()) if is_cluster else iter([client])
-        names: set[bytes] = set()
-        are_all = all(_scan(node, pattern, pace, names) for node in nodes)
+        names, are_all = _find(client, escape_match(backend.namespace), pace)
         wanted = sorted(name for name in names if name.startswith(stems))
         strings: dict[str, bytes] = {}
         for start in range(0, len(wanted) if are_all else 0, _VALUES_PER_PAGE):
@@ -85,7 +124,20 @@ def look(backend: RedisBackend) -> OlderStrings:
             strings.update(_values(client, wanted[start : start + _VALUES_PER_PAGE], backend.url))
         return OlderStrings(bool(wanted), strings, are_all)
 
-    return backend._with_retry(act)
+    started = time.monotonic()
+    try:
+        return backend._with_retry(act)
+    finally:
+        looks.took(time.monotonic() - started)
+
+
+def _find(client: Any, namespace: str, pace: _Pace) -> tuple[set[bytes], bool]:
+    """Return names that may be of older strings of a namespace, a pattern of SCAN, and whether these are all."""
+    pattern = f"[sc][th][ae][tc]*:{namespace}:*"  # of both kinds, so that one SCAN finds both
+    is_cluster = not isinstance(client, redis.Redis)
+    nodes = map(client.get_redis_connection, client.get_primaries()) if is_cluster else iter([client])
+    names: set[bytes] = set()
+    return names, all(_scan(node, pattern, pace, names) for node in nodes)
 
 
 def _scan(server: Any, pattern: str, pace: _Pace, names: set[bytes]) -> bool:

@@ -125,6 +125,42 @@ def test_an_import_of_the_default_namespace_does_not_look_in_it_first(
     assert contents(client) == {b"state:default:k"}
 
 
+def test_a_process_that_makes_many_namespaces_looks_once_for_many(
+    client: redis.Redis, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looks() -> int:
+        return int(client.info("commandstats").get("cmdstat_scan", {"calls": 0})["calls"])
+
+    monkeypatch.setattr(older_strings, "_SPARE_SECONDS", 0.0)
+    monkeypatch.setattr(older_strings, "_SPARE_SHARE", 0.0)
+    older_strings._looks.cache_clear()
+    client.mset({"state:old:k": "1", "checkpoint:early:c": '{"k": 2}', "state:odd": "x", "stateview:x:y": "z"})
+    before = looks()
+    for number in range(20):
+        with StateManager(server, f"new{number}") as state:
+            state.save("k", number)
+    assert looks() == before + 1
+    for name, values in (("old", {"k": 1}), ("early", {})):  # those of which it found something are looked for
+        with StateManager(server, name) as state:
+            assert {entry.key: entry.value for entry in state.entries()} == values
+    with StateManager(server, "early") as state:
+        assert state.load("k", at="c") == 2
+    assert looks() == before + 3
+    client.set("state:late:k", "1")  # since the look: it stays, and an import takes it
+    with StateManager(server, "late") as state:
+        assert state.save("new", 2) == 1
+        state.import_from(server, how="merge")
+        assert state.load_many(["k", "new"]) == {"k": 1, "new": 2}
+
+
+def test_a_process_that_makes_few_namespaces_looks_for_each(client: redis.Redis, server: str) -> None:
+    older_strings._looks.cache_clear()
+    for number in range(20):
+        client.set(f"state:old{number}:k", number)
+        with StateManager(server, f"old{number}") as state:
+            assert state.load("k") == number
+
+
 @pytest.mark.stress
 def test_the_look_ends_among_two_hundred_thousand_keys(folder: Path) -> None:
     with redis_servers.running(FIRST) as url, redis.Redis.from_url(url) as client:

@@ -15,6 +15,9 @@ from redis.cluster import ClusterNode
 from redis_topologies import Topology
 from stress import TOPOLOGIES
 
+from stateview import StateManager
+from stateview.backends.redis.connections import cluster
+
 Start = Callable[[str, str], Topology]
 
 
@@ -49,3 +52,21 @@ class TestTopology(test_contract.TestRedis):
             nodes = [ClusterNode("127.0.0.1", one.port) for one in self.servers.servers]
             return redis.RedisCluster(startup_nodes=nodes)
         return self.servers.promoted("").client()
+
+
+def test_a_client_of_a_cluster_asks_once_where_commands_have_their_keys_and_never_for_scripts(start: Start) -> None:
+    servers = start("cluster", next(iter(REDIS), ""))
+
+    def calls(name: str) -> int:
+        stats = [one.client().info("commandstats") for one in servers.servers]
+        return sum(found.get(f"cmdstat_{name}", {"calls": 0})["calls"] for found in stats)
+
+    cluster._commands.clear()
+    names = ("command", "command|getkeys", "eval", "evalsha", "evalsha_ro")
+    before = [calls(name) for name in names]
+    for number in range(3):
+        with StateManager(servers.url, f"n{number}", read_only=True) as state:
+            assert state.list_keys() == []
+            state.namespaces()
+    asked, keys, whole, hashed, reading = (new - old for new, old in zip(map(calls, names), before, strict=True))
+    assert (asked, keys, whole, hashed) == (1, 0, 0, 0) and reading >= 3

@@ -258,11 +258,13 @@ def open_client(url: str, timeout: float, more: float = 0.0) -> Any:
 
 def _cluster_client(url: RedisURL, options: dict[str, Any]) -> Any:
     """Return a client for `LOGIN@HOST:PORT,…?OPTIONS`, which asks each address for the nodes until one answers."""
-    from redis.cluster import ClusterNode, RedisCluster
+    from redis.cluster import ClusterNode
+
+    from .cluster import Cluster
 
     options |= _query_options(url, "")
     nodes = [ClusterNode(host or "localhost", port) for host, port in url.addresses]  # type: ignore[no-untyped-call]
-    return RedisCluster(startup_nodes=nodes, **options)
+    return Cluster(startup_nodes=nodes, **options)
 
 
 def _query_options(url: RedisURL, database: str) -> dict[str, Any]:
