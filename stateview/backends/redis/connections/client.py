@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import redis
@@ -15,9 +14,8 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from .errors import is_unsupported
+from .sentinels import Sentinels, has_moved
 from .url import RedisURL, parse
-
-SENTINEL_SECONDS = 0.5  # between two questions to the sentinels who the primary is
 
 
 class NoConnection(redis.ConnectionError):
@@ -123,39 +121,6 @@ class Session:
             return True
 
 
-class SentinelCheck:
-    """Asks a sentinel now and then who the primary is, beside the calls.
-
-    A primary that its sentinels have replaced, since they do not reach it, goes on to answer those who do.
-    """
-
-    def __init__(self) -> None:
-        self._due = time.monotonic() + SENTINEL_SECONDS  # the first connection asks too
-
-    def start(self, pool: Any) -> None:
-        """Ask in a thread of its own, if that is due: silent sentinels would hold up a call for seconds."""
-        if time.monotonic() >= self._due:
-            self._due = float("inf")  # until the thread ends
-            try:
-                threading.Thread(target=self._ask, args=(pool,), name="stateview-sentinels", daemon=True).start()
-            except RuntimeError:  # no more threads, or the interpreter ends
-                self._due = time.monotonic() + SENTINEL_SECONDS
-
-    def _ask(self, pool: Any) -> None:
-        try:
-            pool.get_master_address()  # the pool notes it, and `has_moved` compares
-        except (RedisError, OSError, ValueError, AttributeError):
-            pass  # no sentinel names another primary, so the connections stay
-        finally:
-            self._due = time.monotonic() + SENTINEL_SECONDS
-
-
-def has_moved(pool: Any, connection: Any) -> bool:
-    """Return whether the sentinels have named another primary than the one that a connection leads to."""
-    primary = getattr(pool, "master_address", None)
-    return primary is not None and tuple(primary) != (connection.host, connection.port)
-
-
 @contextmanager
 def sent(pool: Any, commands: Sequence[bytes]) -> Iterator[Callable[[], list[Any]]]:
     """Send commands in one round trip, and yield the function that reads their replies, errors among them.
@@ -246,6 +211,8 @@ def open_client(url: str, timeout: float, more: float = 0.0) -> Any:
     parsed = parse(url)
     seconds = {"socket_connect_timeout": min(2.0, timeout), "socket_timeout": min(5.0, timeout) + more}
     options: dict[str, Any] = {**seconds, "retry": Retry(NoBackoff(), 0)}
+    if "lib_" not in parsed.query:
+        options |= _library()
     if scheme == "redis+cluster":
         return _cluster_client(parsed, options)
     if scheme == "redis+sentinel":
@@ -254,6 +221,16 @@ def open_client(url: str, timeout: float, more: float = 0.0) -> Any:
     pool = client.connection_pool
     pool.connection_class(**pool.connection_kwargs)  # raises for an option that no connection has
     return client
+
+
+@cache
+def _library() -> dict[str, Any]:
+    """Return the option that tells a server the version of redis-py, which else reads a file for each client (1 ms)."""
+    try:
+        from redis.driver_info import DriverInfo
+    except ImportError:  # an earlier redis-py
+        return {}
+    return {"driver_info": DriverInfo(lib_version=redis.__version__)}
 
 
 def _cluster_client(url: RedisURL, options: dict[str, Any]) -> Any:
@@ -279,12 +256,9 @@ def _query_options(url: RedisURL, database: str) -> dict[str, Any]:
 
 def _sentinel_client(url: RedisURL, options: dict[str, Any]) -> Any:
     """Return a client for `LOGIN@HOST:PORT,…/SERVICE/DB?OPTIONS`."""
-    from redis.sentinel import Sentinel
-
     service, database = [*url.names, ""][:2]
     options |= _query_options(url, database)
-    names = ("socket_connect_timeout", "socket_timeout", "retry")
-    sentinel_options = {name: options[name] for name in names}  # sentinels have logins of their own
+    names = ("socket_connect_timeout", "socket_timeout", "retry", "driver_info")
+    sentinel_options = {name: options[name] for name in names if name in options}  # sentinels have logins of their own
     sentinel_options |= {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-    sentinel = Sentinel(url.addresses, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
-    return sentinel.master_for(service or "mymaster", **options)  # type: ignore[no-untyped-call]
+    return Sentinels(url.addresses, sentinel_options).master_for(service or "mymaster", **options)  # type: ignore[no-untyped-call]

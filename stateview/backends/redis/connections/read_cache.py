@@ -20,7 +20,7 @@ from ....model import ABSENT
 from ...protocol import Version
 from ...reentry import is_owned
 from .answers import Answer
-from .client import has_moved
+from .sentinels import has_moved
 
 CONNECT_SECONDS = 0.5  # of each step of opening the connection
 SILENT_SECONDS = 2.0  # after a commit that was not announced, when the connection is opened again

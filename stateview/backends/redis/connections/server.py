@@ -33,7 +33,7 @@ from ...fork import watch_fork
 from ...retries import Backoff
 from ..scripts.common import NAMES, UNCHECKED, WHOLE, framed
 from .answers import Answer, Answers
-from .client import NoConnection, SentinelCheck, Session, encode_bulk, open_client, pool_of
+from .client import NoConnection, Session, encode_bulk, open_client, pool_of
 from .errors import (
     error_code,
     is_transient,
@@ -47,6 +47,7 @@ from .errors import (
 )
 from .read_cache import InvalidationCache
 from .reading import is_reading
+from .sentinels import SentinelCheck
 from .url import Options, parse
 
 T = TypeVar("T")
