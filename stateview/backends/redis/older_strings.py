@@ -72,7 +72,8 @@ class _Looks:
     def __init__(self) -> None:
         self._spare = _SPARE_SECONDS
         self._counted = time.monotonic()
-        self._shared: tuple[set[bytes], bool] | None = None  # which namespaces have strings, and whether these are all
+        self._shared: tuple[set[bytes], bool] = set(), True  # which namespaces have strings, and whether these are all
+        self._ends = 0.0  # until when it counts
 
     def share(self, backend: RedisBackend) -> OlderStrings | None:
         """Return what the shared look says of a namespace; None if the namespace needs a look of its own."""
@@ -80,17 +81,25 @@ class _Looks:
         self._spare = min(_SPARE_SECONDS, self._spare + (moment - self._counted) * _SPARE_SHARE)
         self._counted = moment
         if self._spare > 0:
-            self._shared = None
             return None
-        if (shared := self._shared) is None:
-            names, are_all = backend._with_retry(lambda client: _find(client, "*", _Pace()))
-            shared = self._shared = {name.split(b":", 2)[1] for name in names}, are_all
-            self.took(time.monotonic() - moment)
-        return None if backend.namespace.encode() in shared[0] else OlderStrings(False, {}, shared[1])
+        if moment > self._ends:
+            names, are_all, took = backend._with_retry(lambda client: self.find(client, "*", _Pace()))
+            self._shared = {name.split(b":", 2)[1] for name in names}, are_all
+            self._ends = time.monotonic() + took / _SPARE_SHARE
+        namespaces, are_all = self._shared
+        return None if backend.namespace.encode() in namespaces else OlderStrings(False, {}, are_all)
 
-    def took(self, seconds: float) -> None:
-        """Take the time of a look from what is left; a server that was waited for does not make the look older."""
-        self._spare = max(self._spare - seconds, -LOOK_SECONDS)
+    def find(self, client: Any, namespace: str, pace: _Pace) -> tuple[set[bytes], bool, float]:
+        """Return names that may be of a namespace, a pattern of SCAN; whether these are all; and how long it took."""
+        started = time.monotonic()
+        pattern = f"[sc][th][ae][tc]*:{namespace}:*"  # of both kinds, so that one SCAN finds both
+        is_cluster = not isinstance(client, redis.Redis)
+        nodes = map(client.get_redis_connection, client.get_primaries()) if is_cluster else iter([client])
+        names: set[bytes] = set()
+        are_all = all(_scan(node, pattern, pace, names) for node in nodes)
+        took = min(LOOK_SECONDS, time.monotonic() - started)
+        self._spare = max(self._spare - took, -_SPARE_SECONDS)
+        return names, are_all, took
 
 
 @lru_cache(maxsize=64)
@@ -114,7 +123,7 @@ def look(backend: RedisBackend) -> OlderStrings:
 
     def act(client: Any) -> OlderStrings:
         pace = _Pace()
-        names, are_all = _find(client, escape_match(backend.namespace), pace)
+        names, are_all, _ = looks.find(client, escape_match(backend.namespace), pace)
         wanted = sorted(name for name in names if name.startswith(stems))
         strings: dict[str, bytes] = {}
         for start in range(0, len(wanted) if are_all else 0, _VALUES_PER_PAGE):
@@ -124,20 +133,7 @@ def look(backend: RedisBackend) -> OlderStrings:
             strings.update(_values(client, wanted[start : start + _VALUES_PER_PAGE], backend.url))
         return OlderStrings(bool(wanted), strings, are_all)
 
-    started = time.monotonic()
-    try:
-        return backend._with_retry(act)
-    finally:
-        looks.took(time.monotonic() - started)
-
-
-def _find(client: Any, namespace: str, pace: _Pace) -> tuple[set[bytes], bool]:
-    """Return names that may be of older strings of a namespace, a pattern of SCAN, and whether these are all."""
-    pattern = f"[sc][th][ae][tc]*:{namespace}:*"  # of both kinds, so that one SCAN finds both
-    is_cluster = not isinstance(client, redis.Redis)
-    nodes = map(client.get_redis_connection, client.get_primaries()) if is_cluster else iter([client])
-    names: set[bytes] = set()
-    return names, all(_scan(node, pattern, pace, names) for node in nodes)
+    return backend._with_retry(act)
 
 
 def _scan(server: Any, pattern: str, pace: _Pace, names: set[bytes]) -> bool:

@@ -132,7 +132,7 @@ def test_a_process_that_makes_many_namespaces_looks_once_for_many(
         return int(client.info("commandstats").get("cmdstat_scan", {"calls": 0})["calls"])
 
     monkeypatch.setattr(older_strings, "_SPARE_SECONDS", 0.0)
-    monkeypatch.setattr(older_strings, "_SPARE_SHARE", 0.0)
+    monkeypatch.setattr(older_strings, "_SPARE_SHARE", 1e-9)
     older_strings._looks.cache_clear()
     client.mset({"state:old:k": "1", "checkpoint:early:c": '{"k": 2}', "state:odd": "x", "stateview:x:y": "z"})
     before = looks()
