@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import product
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from conftest import REDIS
 from redis.cluster import ClusterNode
 from redis_topologies import Topology
 from stress import TOPOLOGIES
+from test_redis_rights import LINES
 
-from stateview import StateManager
+from stateview import BackendError, StateManager
 from stateview.backends.redis.connections import cluster
 
 Start = Callable[[str, str], Topology]
@@ -70,3 +72,33 @@ def test_a_client_of_a_cluster_asks_once_where_commands_have_their_keys_and_neve
             state.namespaces()
     asked, keys, whole, hashed, reading = (new - old for new, old in zip(map(calls, names), before, strict=True))
     assert (asked, keys, whole, hashed) == (1, 0, 0, 0) and reading >= 3
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_users_with_the_least_rights_of_a_topology(start: Start, name: str) -> None:
+    servers = start(name, next(iter(REDIS), ""))
+    more = ("+cluster|slots",) if name == "cluster" else ()
+    urls = {user: servers.url.replace("://", f"://{user}:PASSWORD@") for user in ("writer", "reader")}
+
+    def allow(*more: str) -> None:
+        for one, user in product(servers.servers, urls):
+            one.client().execute_command("ACL", "SETUSER", user, "reset", *LINES[user].split(), *more)
+
+    try:
+        if more:
+            allow()
+            with pytest.raises(BackendError, match=r"'cluster\|slots'.*Give the user this right"):
+                StateManager(urls["reader"], "rights").list_keys()
+        allow(*more)
+        with StateManager(urls["writer"], "rights") as writer, StateManager(urls["reader"], "rights") as reader:
+            writer.save("k", 1)
+            writer.checkpoint("c")
+            writer.save("k", 2)
+            assert (reader.load("k"), reader.load("k", at="c"), len(reader.diff("c"))) == (2, 1, 1)
+            assert "rights" in reader.namespaces() and [one.name for one in reader.checkpoints()] == ["c"]
+            assert [found for found in reader.doctor().findings if found.severity == "error"] == []
+            with pytest.raises(BackendError, match="may not run"):
+                reader.save("k", 3)
+    finally:
+        for one in servers.servers:
+            one.client().acl_deluser(*urls)

@@ -85,6 +85,14 @@ def may_not_run(error: Exception, command: str) -> bool:
     return error_code(error) == "NOPERM" and f"'{command}" in str(error)
 
 
+def denied(error: Exception) -> NoPermissionError | None:
+    """Return the reply that made redis-py give up a cluster: that this user may not ask who keeps what."""
+    cause: BaseException | None = error
+    while isinstance(cause, RedisClusterException):
+        cause = cause.__cause__ or cause.__context__
+    return cause if isinstance(cause, NoPermissionError) else None
+
+
 def os_error(error: BaseException, handled: BaseException | None = None) -> OSError | None:
     """Return the error of the system that made redis-py raise an error, such as `ssl.SSLError`; None if none did.
 

@@ -35,6 +35,7 @@ from ..scripts.common import NAMES, UNCHECKED, WHOLE, framed
 from .answers import Answer, Answers
 from .client import NoConnection, Session, encode_bulk, open_client, pool_of
 from .errors import (
+    denied,
     error_code,
     is_transient,
     is_unsupported,
@@ -253,7 +254,7 @@ class Server(ABC):
 
     def _server_error(self, caught: Exception, client: Any) -> Exception:
         """Return the error that a call met on the server or on its way there; raise any other error again."""
-        error = caught.__cause__ if isinstance(caught.__cause__, RedisError) else caught
+        error = caught.__cause__ if isinstance(caught.__cause__, RedisError) else denied(caught) or caught
         if isinstance(error, (RedisError, RedisClusterException)):
             return error
         if isinstance(caught, OSError) and lacks_descriptors(caught):  # redis-py reads its version from a file
