@@ -18,7 +18,7 @@ from stress import TOPOLOGIES
 from test_redis_rights import LINES
 
 from stateview import BackendError, StateManager
-from stateview.backends.redis.connections import cluster
+from stateview.backends.redis.connections.cluster import Cluster
 
 Start = Callable[[str, str], Topology]
 
@@ -56,14 +56,16 @@ class TestTopology(test_contract.TestRedis):
         return self.servers.promoted("").client()
 
 
-def test_a_client_of_a_cluster_asks_once_where_commands_have_their_keys_and_never_for_scripts(start: Start) -> None:
+def test_a_client_of_a_cluster_asks_once_where_commands_have_their_keys_and_never_for_scripts(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     servers = start("cluster", next(iter(REDIS), ""))
 
     def calls(name: str) -> int:
         stats = [one.client().info("commandstats") for one in servers.servers]
         return sum(found.get(f"cmdstat_{name}", {"calls": 0})["calls"] for found in stats)
 
-    cluster._commands.clear()
+    monkeypatch.setattr(Cluster, "_found", {})
     names = ("command", "command|getkeys", "eval", "evalsha", "evalsha_ro")
     before = [calls(name) for name in names]
     for number in range(3):
