@@ -169,7 +169,6 @@ def test_what_counts_as_reading_is_what_the_server_says(url):
             for name, script in vars(import_module(module.name)).items():
                 if name.isupper() and isinstance(script, str) and "call(" in script:
                     commands = {word.lower() for word in re.findall(r"['\"]([A-Za-z]{3,})['\"]", script)} & flags.keys()
-                    assert commands, name
                     writes = [word for word in commands if "write" in flags[word]]
                     assert is_reading(script) == (not writes), (module.name, name, commands)
                     found[is_reading(script)] += 1
