@@ -96,6 +96,10 @@ def test_a_reader_reads_and_changes_nothing(url, user, more):
         before = owner.head()
         with StateManager(user("reader", LINES["reader"] + more), "main") as state:
             read_all(state)
+            owner.save("k", 1)
+            assert next(state.watch(since=before.revision, timeout=5)).key == "k"
+            owner.undo()
+            before = owner.head()
             codes = {finding.code for finding in state.doctor().findings if finding.severity != "note"}
             assert codes <= ({"no-persistence"} if more else set())
             assert state.load("list", at=state.revision - 1) == owner.load("list", at=owner.revision - 1)
