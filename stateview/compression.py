@@ -8,6 +8,9 @@ from types import ModuleType
 _LEVEL = 4  # lower levels find no match that is further away than their small tables
 _LONG_DISTANCE_BYTES = 1 << 20  # larger values exceed the tables of `_LEVEL`
 _MAX_WINDOW_LOG = 31
+# glibc returns the pages of freed blocks to the system above two thresholds, which the largest block that was mapped
+# and freed raises. This block does so, untouched. Otherwise each chain of deltas faults its pages in again.
+_RAISING_BYTES = 4 << 20
 
 
 @cache
@@ -16,6 +19,7 @@ def _zstd() -> ModuleType:
         from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
     except ImportError:
         from backports import zstd
+    bytes(_RAISING_BYTES)
     return zstd  # type: ignore[no-any-return, unused-ignore]
 
 
