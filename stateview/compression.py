@@ -8,6 +8,7 @@ from types import ModuleType
 _LEVEL = 4  # lower levels find no match that is further away than their small tables
 _LONG_DISTANCE_BYTES = 1 << 20  # larger values exceed the tables of `_LEVEL`
 _MAX_WINDOW_LOG = 31
+_DESCRIPTOR, _HAS_CHECKSUM = 4, 0b100  # where a frame says that it ends with a checksum of 4 bytes
 # glibc returns the pages of freed blocks to the system above two thresholds, which the largest block that was mapped
 # and freed raises. This block does so, untouched. Otherwise each chain of deltas faults its pages in again.
 _RAISING_BYTES = 4 << 20
@@ -40,8 +41,14 @@ def compress(value: bytes, base: bytes | None = None) -> bytes:
     return data
 
 
-def decompress(data: bytes, base: bytes | None, size: int) -> bytes:
-    """Return the value of compressed data. O(size): 0.1 ms for 300 KB.
+def decompress(data: bytes, base: bytes | None, size: int, checked: bool = True) -> bytes:
+    """Return the value of compressed data. O(size): 0.07 ms for 300 KB, and 0.04 ms unchecked.
+
+    Args:
+        data: what `compress` returned.
+        base: the base that it was given.
+        size: bytes of the value.
+        checked: whether to compare the checksum of the value.
 
     Raises:
         ValueError: the data is not what `compress` returned for this base, as far as its checksum of 32 bits tells.
@@ -53,6 +60,8 @@ def decompress(data: bytes, base: bytes | None, size: int) -> bytes:
     try:
         if zstd.get_frame_size(data) != len(data) or zstd.get_frame_info(data).decompressed_size != size:
             raise ValueError("a delta has another size")
+        if not checked:
+            data = b"%b%c%b" % (data[:_DESCRIPTOR], data[_DESCRIPTOR] & ~_HAS_CHECKSUM, data[_DESCRIPTOR + 1 : -4])
         value: bytes = zstd.decompress(data, zstd_dict=prefix, options=options)
     except zstd.ZstdError as error:
         raise ValueError("a delta is not what was written") from error  # Zstandard's text is about its own calls

@@ -1,4 +1,4 @@
-"""The memory that a chain of deltas is unpacked in."""
+"""A chain of deltas: the memory that it is unpacked in, and its checksums."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from stateview.backends.deltas import Chain, DamagedDelta, Delta
 from stateview.compression import compress
 
 SIZE, PAGE_BYTES = 300_000, 4096
@@ -38,3 +39,26 @@ def test_a_chain_of_deltas_is_unpacked_in_the_pages_of_the_chain_before() -> Non
     given = marshal.dumps((newest, deltas))
     found = subprocess.run([sys.executable, "-c", UNPACK], input=given, capture_output=True, check=True)
     assert int(found.stdout) < SIZE // PAGE_BYTES
+
+
+def _flipped(data: bytes, place: int) -> bytes:
+    changed = bytearray(data)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
+def test_the_checksum_of_the_last_step_finds_damage_in_the_steps_before_it() -> None:
+    values = [random.Random(seed).randbytes(2000) for seed in (1, 2, 3)]
+    values[1] += values[0]
+    values[2] += values[1]
+    oldest, middle = compress(values[2], values[1]), compress(values[1], values[0])
+
+    def read(oldest: bytes, middle: bytes) -> bytes:
+        kept = {1: Delta(2, 0, len(values[2]), oldest), 2: Delta(3, 0, len(values[1]), middle), 3: values[0]}
+        return Chain(lambda _, revision: kept[revision], is_lone=True).value("key", 1)
+
+    assert read(oldest, middle) == values[2]
+    assert read(oldest, _flipped(middle, -1)) == values[2]  # its own checksum alone is damaged, and is not computed
+    for damaged in ((oldest, _flipped(middle, 100)), (_flipped(oldest, 100), middle), (_flipped(oldest, -1), middle)):
+        with pytest.raises(DamagedDelta):
+            read(*damaged)
