@@ -751,7 +751,8 @@ class StateManager:
         """Call a function with a transaction, commit what it wrote as one commit, and return its result.
 
         If another writer changes a key that the function read, it is called again, with a transaction of the later
-        state. So it must have no side effects but writes of the transaction. If it raises, nothing is written.
+        state. So it must have no side effects but writes of the transaction. If it raises, nothing is written. Its
+        reads show the state of the first of them. A function that only writes makes one round trip.
 
         Args:
             function: takes a `Transaction`.
@@ -769,7 +770,7 @@ class StateManager:
         with Attempts(self.backend, "", self._contention) as attempts:
             while True:
                 attempts.start()
-                transaction = self.begin(reason)
+                transaction = Transaction(self.backend, None, reason)
                 try:
                     result, written = _run_watched(function, transaction)
                     own.check(written, transaction._read)

@@ -11,6 +11,7 @@ import asyncio
 import glob
 import random
 import threading
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from stateview import (
     ABSENT,
     Conflict,
+    Entry,
     InvalidArgument,
     NotSerializable,
     RefNotFound,
@@ -47,6 +49,7 @@ from .values import from_json, guess_json, holds_mark, to_json
 _States = list[tuple[int | str, str, str]]  # ref, name and note of each state to copy
 _END: Any = object()
 _LOCKS = 64  # threads of LangGraph that rarely wait for each other
+_WRITTEN = 10_000  # checkpoints; far more than there are runs at a time
 
 
 class StateviewSaver(ThreadReader):
@@ -84,6 +87,7 @@ class StateviewSaver(ThreadReader):
         self._shared = threads == "keys"
         self._states: dict[str, StateManager] = {}
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
+        self._written: OrderedDict[tuple[str, str], None] = OrderedDict()  # checkpoints with writes of this saver
 
     def close(self) -> None:
         """Close files and connections. A later use of the saver opens them again."""
@@ -113,8 +117,9 @@ class StateviewSaver(ThreadReader):
         record = {key: value if key in PLAIN else to_json(value, self.serde) for key, value in members.items()}
         record |= {"parent": parent, "metadata": dict(found_metadata), "channels": sorted(values)}
 
-        def write(tx: Transaction) -> None:
-            live = tx.load(place.record, None) or {"id": None, "channel_versions": {}, "channels": []}
+        def write(tx: Transaction, found: Sequence[Entry] | None = None) -> None:
+            live = tx.load(place.record, None) if found is None else next((one.value for one in found), None)
+            live = live or {"id": None, "channel_versions": {}, "channels": []}
             before = from_json(live["channel_versions"], self._plain)
             follows = live["id"] is not None and live["id"] == parent  # else the live channels are of another branch
             for name, value in values.items():
@@ -124,21 +129,29 @@ class StateviewSaver(ThreadReader):
             gone = [name for name in live["channels"] if name not in values]
             if gone:
                 tx.delete(keys=[glob.escape(place.channels + name) for name in gone])
-            self._save_record(tx, place.record, record)
+            revision = None if found is None else next((one.revision for one in found), 0)
+            self._save_record(tx, place.record, record, revision)
             self._tell_thread(place, tx)
             tx.checkpoint(place.name(identifier), note=note)
             early.clear()
-            early.update({key: tx.load(key) for key in tx.list_keys(place.writes(identifier))})
+            if writes in self._written:
+                early.update({key: tx.load(key) for key in tx.list_keys(place.writes(identifier))})
             for key in early:
                 tx.delete(key)
 
         note = f"{found_metadata.get('source', '')} {found_metadata.get('step', '')}".strip()
         note += f" of {place.graph}" * bool(place.graph) + f", thread {place.thread}" * place.shared
+        reason = note or "checkpoint"
         # LangGraph saves a checkpoint while its tasks run already. What they have written is saved again after it: the
         # checkpoint names the state before them, so that they run again after a restore.
         early: dict[str, Any] = {}
+        writes = place.state.namespace, place.writes(identifier)
         with self._lock(place):
-            place.state.transact(write, reason=note or "checkpoint")
+            found = [*place.state.entries(keys=[glob.escape(place.record)])]
+            try:
+                place.state.transact(partial(write, found=found), reason=reason)
+            except Conflict:  # another writer came first
+                place.state.transact(write, reason=reason)
             for key, task in early.items():
                 place.state.transact(
                     partial(_add_writes, key=key, task=task), reason="task wrote before its checkpoint was saved"
@@ -158,6 +171,7 @@ class StateviewSaver(ThreadReader):
         task = {"path": task_path, "writes": sorted({row[0]: row for row in rows}.values(), key=_index)}
         reason = f"task wrote {', '.join(dict.fromkeys(channel for channel, _ in writes))}"[:200]
         with self._lock(place):
+            self._note_writes(place, config["configurable"]["checkpoint_id"])
             try:
                 place.state.save(key, task, expected=0, reason=reason)
             except Conflict:  # the task has written before
@@ -359,6 +373,12 @@ class StateviewSaver(ThreadReader):
         """Return the lock that keeps a `put` and a `put_writes` of a thread apart."""
         return self._locks[hash((place.state.namespace, place.root)) % _LOCKS]
 
+    def _note_writes(self, place: Place, checkpoint: str) -> None:
+        """Remember that a checkpoint has writes: tasks write before it is saved only by the saver that saves it."""
+        self._written[place.state.namespace, place.writes(checkpoint)] = None
+        if len(self._written) > _WRITTEN:
+            self._written.popitem(last=False)
+
     def _tell_thread(self, place: Place, tx: Transaction) -> None:
         """Save the ID of a thread where the name of its namespace does not tell it."""
         if not self._shared and thread_of(place.state.namespace) is None and tx.load(THREAD, None) != place.thread:
@@ -370,13 +390,14 @@ class StateviewSaver(ThreadReader):
         except NotSerializable:
             tx.save(key, to_json(value, self.serde))
 
-    def _save_record(self, tx: Transaction, key: str, record: Record) -> None:
+    def _save_record(self, tx: Transaction, key: str, record: Record, expected: int | None) -> None:
         try:
             if any(map(holds_mark, record.values())):
                 raise NotSerializable("a name in it looks like that of a class")
-            tx.save(key, record)
+            tx.save(key, record, expected=expected)
         except NotSerializable:  # metadata can be any object
-            tx.save(key, {name: to_json(value, self._plain) for name, value in record.items()})
+            shown = {name: to_json(value, self._plain) for name, value in record.items()}
+            tx.save(key, shown, expected=expected)
 
 
 def _index(row: Sequence[Any]) -> int:

@@ -49,13 +49,14 @@ def check_prefix(prefix: str) -> str:
 class Transaction:
     """Keep writes in memory until the block ends. `StateManager.transaction` makes transactions.
 
-    Reads show the namespace as it was when the block began, with the block's own writes. The commit is refused with
+    Reads show the namespace as it was when the block began, with the block's own writes. With `StateManager.transact`
+    it is as at the first read, so that a function that only writes makes one round trip. The commit is refused with
     `Conflict` if another writer changed a key that the block read, so that no update is lost.
     """
 
-    def __init__(self, backend: Backend, view: StateView, reason: str) -> None:
+    def __init__(self, backend: Backend, view: StateView | None, reason: str) -> None:
         self._backend = backend
-        self._view = view
+        self._begun = view
         self._reason = reason
         self._writes: dict[str, Write] = {}
         self._read: dict[str, int] = {}
@@ -63,6 +64,13 @@ class Transaction:
         self._marks: dict[str, CheckpointWrite] = {}
         self._outrun: Conflict | None = None
         self._open = True
+
+    @property
+    def _view(self) -> StateView:
+        """Return the view that the block reads: without one, of the state as it is now."""
+        if self._begun is None:
+            self._begun = StateView(self._backend, resolve(self._backend, "live"), "live")
+        return self._begun
 
     def load(self, key: str, default: Any = ABSENT) -> Any:
         """Return a value as `StateManager.load` does, with the block's own writes."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from conftest import KINDS
+from conftest import KINDS, REDIS
 
 from stateview import InvalidArgument, KeyNotFound, ReadOnly, StateManager
 
@@ -218,6 +218,56 @@ def test_an_earlier_checkpoint_takes_two_reads_of_values_and_is_whole(
     assert saver.get_tuple(config("t", "id-0002")).checkpoint["channel_values"] == {"a": 4, "new": 6}
     assert len(asked) == 2
     assert saver.get_tuple(config("t", "id-0001")).checkpoint["channel_values"] == {"a": 1, "b*": 2, "gone": 3}
+
+
+def test_a_save_after_another_writers_is_made_anew_and_both_are_whole(
+    store_url: str, mode: str, saver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stateview.langgraph import StateviewSaver
+
+    put(saver, "t", 1, {"a": 1, "b": 1})
+    backend = saver._place(config("t")).state.backend
+    read = backend.read
+    with StateviewSaver(StateManager(store_url, "all"), threads=mode) as other:
+        late = [lambda: put(other, "t", 3, {"a": 3}, parent=1)]
+
+        def reading(keys: Any, at: Any = None) -> Any:
+            found = read(keys, at)
+            if late:
+                late.pop()()
+            return found
+
+        monkeypatch.setattr(backend, "read", reading)
+        saver.put(config("t", "id-0001"), made(2, {"a": 1, "b": 2}, {"a": 1, "b": 2}), {"step": 2}, {"b": 2})
+    assert not late
+    found = {one.checkpoint["id"]: one.checkpoint["channel_values"] for one in saver.list(config("t"))}
+    assert found == {"id-0001": {"a": 1, "b": 1}, "id-0002": {"a": 1, "b": 2}, "id-0003": {"a": 3}}
+    assert saver.get_tuple(config("t")).checkpoint["id"] == "id-0002"
+
+
+def test_what_tasks_write_before_their_checkpoint_is_saved_is_no_part_of_it(saver: Any) -> None:
+    put(saver, "t", 1, {"a": 1})
+    saver.put_writes(config("t", "id-0002"), [("a", 2)], "task")
+    put(saver, "t", 2, {"a": 2}, parent=1)
+    assert saver.get_tuple(config("t")).pending_writes == [("task", "a", 2)]
+    own = saver._place(config("t"))
+    own.state.restore_checkpoint(own.name("id-0002"), keys=[f"{own.root}*"])
+    assert saver.get_tuple(config("t", "id-0002")).pending_writes == []
+
+
+def test_acts_of_a_turn_make_few_round_trips(new_store: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from stateview.backends.redis.connections.server import Server
+    from stateview.langgraph import StateviewSaver
+
+    calls = []
+    run = Server._run
+    monkeypatch.setattr(Server, "_run", lambda *given, **more: calls.append(1) or run(*given, **more))
+    with StateviewSaver(new_store(next(iter(REDIS)))) as saver:
+        for number in (1, 2):
+            del calls[:]
+            put(saver, "t", number, {"a": [number] * 500}, parent=number - 1 or None)
+            saver.put_writes(config("t", f"id-{number:04}"), [("a", 1)], "task")
+        assert len(calls) == 3
 
 
 def test_arguments_are_checked(here: StateManager) -> None:

@@ -235,6 +235,7 @@ def test_several_keys_cost_one_round_trip(new_store: Callable[[str], str], monke
         assert trips(lambda: list(state.entries("k", limit=50))) == 1
         assert trips(lambda: list(view.entries("k", limit=50, backwards=True))) == 2
         assert trips(lambda: state.checkpoints(limit=1, newest_first=True)) == 1
+        assert trips(lambda: state.transact(lambda tx: tx.save("k1", 1))) == 1
         assert commands(lambda: state.delete_prefix("k1")) == 2
         assert commands(lambda: state.delete(keys=names)) == 2
         assert state.list_keys() == []

@@ -105,14 +105,25 @@ def test_a_block_may_be_read_past_what_is_kept(store_url: str) -> None:
 
         def work(tx: Transaction) -> int:
             calls.append(tx)
+            a = tx.load("a")
             if len(calls) == 1:
                 for number in range(100):
                     state.save("b", number)
                 state.compact(state.revision)
-            tx.save("sum", tx.load("a") + tx.load("b"))
+            tx.save("sum", a + tx.load("b"))
             return tx.load("sum")
 
         assert (state.transact(work), len(calls)) == (99, 2)
+
+
+def test_a_block_reads_the_state_of_its_first_read(state: StateManager, other: StateManager) -> None:
+    def work(tx: Transaction) -> dict[str, Any]:
+        other.save("b", 1)
+        seen = tx.load_many(["a", "b"])
+        other.save("b", 2)
+        return {**seen, **tx.load_many(["b"])}
+
+    assert state.transact(work) == {"a": 10, "b": 1}
 
 
 def test_a_commit_names_the_state_that_it_makes(state: StateManager, other: StateManager) -> None:
