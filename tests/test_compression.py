@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from stateview.backends.deltas import Chain, DamagedDelta, Delta
-from stateview.compression import compress
+from stateview.compression import compress, decompress
 
 SIZE, PAGE_BYTES = 300_000, 4096
 UNPACK = """
@@ -39,6 +39,15 @@ def test_a_chain_of_deltas_is_unpacked_in_the_pages_of_the_chain_before() -> Non
     given = marshal.dumps((newest, deltas))
     found = subprocess.run([sys.executable, "-c", UNPACK], input=given, capture_output=True, check=True)
     assert int(found.stdout) < SIZE // PAGE_BYTES
+
+
+@pytest.mark.parametrize("size", [600, 60_000, 1_000_000, 3_000_000])
+def test_what_lies_far_back_in_a_base_takes_no_space(size: int) -> None:
+    base = random.Random(1).randbytes(size)
+    value = base[:200] + b"changed" + base[400:]
+    delta = compress(value, base)
+    assert len(delta) < 60 + size // 500
+    assert decompress(delta, base, len(value)) == value
 
 
 def _flipped(data: bytes, place: int) -> bytes:
