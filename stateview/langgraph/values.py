@@ -32,6 +32,7 @@ _WAYS = {"value": 0, "arguments": 1, "fields": 2, "method": 3, "pydantic-1": 4}
 _WAY_OF = {code: way for way, code in _WAYS.items()}
 _METHOD_OF_MODEL = "model_validate_json"
 _PARTS_BYTES = 8_000_000  # of encoded messages that are remembered, twice
+_BOXES = frozenset({dict, list, tuple})
 _OPTION = ormsgpack.OPT_NON_STR_KEYS
 _REMEDY = "Someone changed it by hand: undo that, or restore the channel from a checkpoint"
 
@@ -78,21 +79,12 @@ def _show_messages(values: list[Any]) -> list[Encoded] | None:
     """
     shown = []
     for value in values:
-        name = _NAMES.get(type(value))
-        if name is None:
-            return None
         try:
-            # Equal texts mean equal messages: each type has a mark of its own, and subclasses of `str` are refused
-            text = marshal.dumps((name, value.__dict__, value.__pydantic_extra__), 2)
-        except ValueError:
+            part = _parts.unchanged(value) or _parts.made(value)
+        except ValueError:  # of `marshal`, or of a field that compares in its own way
             return None
-        part = _parts.get(text)
         if part is None:
-            fields = _message_fields(value)
-            if fields is None:
-                return None
-            part = encoded(fields)
-            _parts.put(text, part)
+            return None
         shown.append(part)
     return shown
 
@@ -130,18 +122,49 @@ class _Parts:
         self._recent: dict[bytes, Encoded] = {}
         self._older: dict[bytes, Encoded] = {}
         self._bytes = 0  # of the recent ones
+        self._objects: dict[int, tuple[Any, dict[str, Any], Any, list[Any], bytes, Encoded]] = {}
+        self._noted = 0  # bytes of the parts of these objects
 
-    def get(self, text: bytes) -> Encoded | None:
+    def unchanged(self, value: Any) -> Encoded | None:
+        """Return a message that was made before, if it has not changed. A field replaced by an equal one is no change.
+
+        A run keeps its messages from turn to turn, and may change them in place.
+        """
+        known = self._objects.get(id(value))
+        if known is None:
+            return None
+        _, fields, extra, boxes, text, part = known
+        if value.__dict__ != fields or value.__pydantic_extra__ is not extra:
+            return None
+        return part if (marshal.dumps(boxes, 2) == text if text else not any(boxes)) else None
+
+    def made(self, value: Any) -> Encoded | None:
+        """Return a message encoded, as an equal message was before; None if it is none, or needs the serializer."""
+        name = _NAMES.get(type(value))
+        if name is None:
+            return None
+        fields, extra = value.__dict__, value.__pydantic_extra__
+        # Equal texts mean equal messages: each type has a mark of its own, and subclasses of `str` are refused
+        text = marshal.dumps((name, fields, extra), 2)
         part = self._recent.get(text)
-        if part is None and (part := self._older.get(text)) is not None:
-            self.put(text, part)
+        if part is None:
+            part = self._older.get(text)
+            if part is None:
+                shown = _message_fields(value)
+                if shown is None:
+                    return None
+                part = encoded(shown)
+            self._recent[text] = part
+            self._bytes += len(text) + len(part.data)
+            if self._bytes > _PARTS_BYTES:
+                self._older, self._recent, self._bytes = self._recent, {}, 0
+        boxes = [field for field in (*fields.values(), extra) if type(field) in _BOXES]
+        packed = marshal.dumps(boxes, 2) if any(boxes) else b""
+        self._objects[id(value)] = value, fields.copy(), extra, boxes, packed, part
+        self._noted += len(part.data)
+        if self._noted > _PARTS_BYTES:
+            self._objects, self._noted = {}, 0
         return part
-
-    def put(self, text: bytes, part: Encoded) -> None:
-        self._recent[text] = part
-        self._bytes += len(text) + len(part.data)
-        if self._bytes > _PARTS_BYTES:
-            self._older, self._recent, self._bytes = self._recent, {}, 0
 
 
 _parts = _Parts()

@@ -151,6 +151,34 @@ def test_a_message_that_was_changed_in_place_is_stored_as_it_is_now() -> None:
     assert from_json(kept(), serde)[1].additional_kwargs == {"colour": Colour.RED}
 
 
+def test_messages_that_a_run_keeps_are_not_encoded_again_and_not_kept_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    import marshal
+
+    from langchain_core.messages import AIMessage, HumanMessage
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    from stateview.langgraph import values
+
+    messages = [HumanMessage("hi" * 50, id=str(number)) for number in range(100)]
+    messages += [AIMessage("yes", response_metadata={"n": 1}, id="last")]
+    looks: list[Any] = []
+
+    class Counting:
+        @staticmethod
+        def dumps(value: Any, version: int) -> bytes:
+            looks.append(value)
+            return marshal.dumps(value, version)
+
+    monkeypatch.setattr(values, "marshal", Counting)
+    first = encode(values.guess_json(messages, JsonPlusSerializer()))
+    del looks[:]
+    assert encode(values.guess_json(messages, JsonPlusSerializer())) == first
+    assert len(looks) == 1  # the metadata
+    monkeypatch.setattr(values, "_PARTS_BYTES", 5000)
+    values.guess_json([message.model_copy() for message in messages], JsonPlusSerializer())
+    assert len(values._parts._objects) < 100
+
+
 def test_nothing_is_pickled_and_a_class_outside_of_the_allowlist_stays_data() -> None:
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
