@@ -189,11 +189,10 @@ class StateviewSaver(ThreadReader):
             self._states.pop(root.state.namespace, None)
             root.state.drop()
             return
-        digests = self._digests(root)
-        names = [mark.name for mark in root.state.checkpoints() if root.graph_of(mark.name, digests) is not None]
-        if root.state.list_keys(root.root):
-            root.state.delete_prefix(root.root, reason=f"delete thread {thread_id}")
-        self._unname(root, names)
+        names = [mark.name for mark in root.state.checkpoints()]
+        digests = self._digests(root) if any(".." in name for name in names) else {}
+        root.state.delete_prefix(root.root, reason=f"delete thread {thread_id}")
+        self._unname(root, [name for name in names if root.graph_of(name, digests) is not None])
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of some runs with their writes, in all threads. O(all checkpoints).

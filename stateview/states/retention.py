@@ -63,7 +63,7 @@ def select(marks: Iterable[CheckpointRecord], patterns: Iterable[str] | None) ->
     return [
         mark
         for mark in marks
-        if not wanted.isdisjoint(both := names_of(mark)) or any(matches_any(name, globs) for name in both)
+        if not wanted.isdisjoint(both := names_of(mark)) or (globs and any(matches_any(name, globs) for name in both))
     ]
 
 
