@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from types import ModuleType
 
-_LEVEL = 4
-_FAST_LEVEL = 1  # it takes half of the time to find what lies in a base, if its small table is made large
+_LEVEL = 4  # of values that are compressed alone, and of those over `_LONG_DISTANCE_BYTES`
+_BASE_LEVEL = 1  # half of the time; it finds what is far back in a base by a table larger than that of the level
 _LONG_DISTANCE_BYTES = 1 << 20  # larger values exceed the tables of both levels
 _MAX_WINDOW_LOG, _MAX_HASH_LOG = 31, 20  # a table of 4 MB
 _DESCRIPTOR, _HAS_CHECKSUM = 4, 0b100  # where a frame says that it ends with a checksum of 4 bytes
@@ -38,7 +38,7 @@ def compress(value: bytes, base: bytes | None = None) -> bytes:
     if len(value) > _LONG_DISTANCE_BYTES:
         options[parameter.enable_long_distance_matching] = 1
     elif base is not None:
-        options |= {parameter.compression_level: _FAST_LEVEL, parameter.hash_log: min(_MAX_HASH_LOG, window - 1)}
+        options |= {parameter.compression_level: _BASE_LEVEL, parameter.hash_log: min(_MAX_HASH_LOG, window - 1)}
     prefix = None if base is None else zstd.ZstdDict(base, is_raw=True).as_prefix
     data: bytes = zstd.compress(value, options=options, zstd_dict=prefix)
     return data

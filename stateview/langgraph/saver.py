@@ -32,7 +32,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from stateview import (
     ABSENT,
     Conflict,
-    Entry,
     InvalidArgument,
     NotSerializable,
     RefNotFound,
@@ -117,8 +116,7 @@ class StateviewSaver(ThreadReader):
         record = {key: value if key in PLAIN else to_json(value, self.serde) for key, value in members.items()}
         record |= {"parent": parent, "metadata": dict(found_metadata), "channels": sorted(values)}
 
-        def write(tx: Transaction, found: Sequence[Entry] | None = None) -> None:
-            live = tx.load(place.record, None) if found is None else next((one.value for one in found), None)
+        def write(tx: Transaction, live: Record | None, expected: int | None = None) -> None:
             live = live or {"id": None, "channel_versions": {}, "channels": []}
             before = from_json(live["channel_versions"], self._plain)
             follows = live["id"] is not None and live["id"] == parent  # else the live channels are of another branch
@@ -129,12 +127,11 @@ class StateviewSaver(ThreadReader):
             gone = [name for name in live["channels"] if name not in values]
             if gone:
                 tx.delete(keys=[glob.escape(place.channels + name) for name in gone])
-            revision = None if found is None else next((one.revision for one in found), 0)
-            self._save_record(tx, place.record, record, revision)
+            self._save_record(tx, place.record, record, expected)
             self._tell_thread(place, tx)
             tx.checkpoint(place.name(identifier), note=note)
             early.clear()
-            if writes in self._written:
+            if has_writes:
                 early.update({key: tx.load(key) for key in tx.list_keys(place.writes(identifier))})
             for key in early:
                 tx.delete(key)
@@ -145,13 +142,14 @@ class StateviewSaver(ThreadReader):
         # LangGraph saves a checkpoint while its tasks run already. What they have written is saved again after it: the
         # checkpoint names the state before them, so that they run again after a restore.
         early: dict[str, Any] = {}
-        writes = place.state.namespace, place.writes(identifier)
         with self._lock(place):
-            found = [*place.state.entries(keys=[glob.escape(place.record)])]
+            has_writes = (place.state.namespace, place.writes(identifier)) in self._written
+            found = next(place.state.entries(keys=[glob.escape(place.record)]), None)
+            live, revision = (found.value, found.revision) if found is not None else (None, 0)
             try:
-                place.state.transact(partial(write, found=found), reason=reason)
+                place.state.transact(lambda tx: write(tx, live, revision), reason=reason)
             except Conflict:  # another writer came first
-                place.state.transact(write, reason=reason)
+                place.state.transact(lambda tx: write(tx, tx.load(place.record, None)), reason=reason)
             for key, task in early.items():
                 place.state.transact(
                     partial(_add_writes, key=key, task=task), reason="task wrote before its checkpoint was saved"
@@ -373,7 +371,7 @@ class StateviewSaver(ThreadReader):
         return self._locks[hash((place.state.namespace, place.root)) % _LOCKS]
 
     def _note_writes(self, place: Place, checkpoint: str) -> None:
-        """Remember that a checkpoint has writes: tasks write before it is saved only by the saver that saves it."""
+        """Remember that a checkpoint has writes. Those of before it is saved come from the saver that will save it."""
         self._written[place.state.namespace, place.writes(checkpoint)] = None
         if len(self._written) > _WRITTEN:
             self._written.popitem(last=False)
