@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import Damaged, run
@@ -184,6 +185,11 @@ class KnownValues:
             _, (_, _, dropped) = self._versions.popitem(last=False)
             self._bytes -= len(dropped)
 
+    def values_of(self, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
+        """Return the revisions and values that are known of some keys."""
+        found = {key: self._versions.get(key) for key in keys}
+        return {key: (version[0], version[2]) for key, version in found.items() if version is not None}
+
     def clear(self) -> None:
         """Forget all versions: the namespace is another, or has lost commits."""
         self._versions.clear()
@@ -210,18 +216,24 @@ class KnownValues:
         return how, delta.data if values.plain else values.pack_delta(delta.data, key, revision, at)
 
 
-def pieces_of(backend: Reader, pieces: Sequence[bytes], is_lone: bool = False) -> Chain:
+def pieces_of(
+    backend: Reader, pieces: Sequence[bytes], is_lone: bool = False,
+    known: Mapping[str, tuple[int, bytes]] = MappingProxyType({}),
+) -> Chain:  # fmt: skip
     """Return the reader of the encoded values of linked versions in a script's reply.
 
     Args:
         backend: the backend.
         pieces: fields of the history and what is stored there, in turn; or keys and their live entries.
         is_lone: see `Chain`.
+        known: the revisions and values of keys that the reply leaves out.
 
     """
     records = dict(zip(pieces[::2], pieces[1::2], strict=True))
 
     def fetch(key: str, revision: int) -> Delta | bytes:
+        if key in known and known[key][0] == revision:
+            return known[key][1]
         record = records.get(_field(key, revision))
         if record is None and (entry := records.get(key.encode(), b"")).startswith(b"%d " % revision):
             return backend._unpacked(backend._split(key, entry)[3], key, revision)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -179,9 +179,11 @@ class Reader(Contact, ABC):
     @_rereads
     def _read_some(self, keys: list[str], at: StateAt | None) -> dict[str, Version]:
         revision, moment = _arguments(at)
-        reply = self._eval(read_scripts.READ, revision, moment, *keys)
+        known = {} if at is None else self._known.values_of(keys)
+        names = [f"{key}\0{known[key][0]:016}" if key in known else key for key in keys]
+        reply = self._eval(read_scripts.READ, revision, moment, *names)
         self._check_kept(reply, revision)
-        return self._versions(reply[1], reply[2:])
+        return self._versions(reply[1], reply[2:], known)
 
     @_rereads
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
@@ -198,10 +200,12 @@ class Reader(Contact, ABC):
                 break
         return page[:limit]
 
-    def _versions(self, pieces: list[bytes], flat: list[bytes]) -> dict[str, Version]:
+    def _versions(
+        self, pieces: list[bytes], flat: list[bytes], known: Mapping[str, tuple[int, bytes]] | None = None
+    ) -> dict[str, Version]:
         """Parse a reply of keys and their entries, in turn, with the pieces of linked versions."""
         names = map(self._key, flat[::2])
-        chain = packing.pieces_of(self, pieces, is_lone=True)
+        chain = packing.pieces_of(self, pieces, is_lone=True, known=known or {})
         return {key: self._version(key, entry, chain) for key, entry in zip(names, flat[1::2], strict=True)}
 
     @_rereads

@@ -79,6 +79,7 @@ def _of_namespace(backend: Reader, name: str) -> Reader:
     """Return a backend of another namespace, for reads without a cache. It uses the same connections."""
     other = copy(backend)
     other.namespace = name
+    other._known = type(backend._known)()
     other._link = type(backend._link)()
     other._link.client = backend._link.client
     other._ready = True

@@ -43,8 +43,9 @@ return false
 """
 
 READ = COMMON + """
--- The entries of some keys. ARGV: the state; keys. Returns the pieces of linked versions, then keys and entries of
--- those that the state shows.
+-- The entries of some keys. ARGV: the state; keys, each with a NUL and 16 digits if the client knows the value that
+-- this revision wrote. Returns the pieces of linked versions without what is known, then keys and entries of those that
+-- the state shows.
 local revision, time = tonumber(ARGV[1]), tonumber(ARGV[2])
 if revision < 0 then
   revision, time = 2 ^ 53, clock()
@@ -55,8 +56,10 @@ else
 end
 local out = {'ok', pieces}
 for i = 3, #ARGV do
-  local packed, member = at(ARGV[i], revision, time)
-  if packed then out[#out + 1] = ARGV[i]; out[#out + 1] = packed end
+  local key = string.match(ARGV[i], '^[^%z]*')
+  sent[ARGV[i]] = key ~= ARGV[i]
+  local packed, member = at(key, revision, time)
+  if packed then out[#out + 1] = key; out[#out + 1] = packed end
   if member then collect(member) end
 end
 if #out < 2 * #ARGV - 2 then whole(2, 4) end
