@@ -27,7 +27,7 @@ MEMBERS_PER_SCRIPT = 1000
 COMMITS_PER_SCRIPT = 10_000
 MEMORY_SAMPLES = 1000  # members of a key by which the server estimates the memory of the key
 PAGES_PER_SCRIPT = 2000
-MEMBER_OVERHEAD_BYTES = 140  # of a version in `history`, `hindex` and `writes`, beside its value and three keys
+MEMBER_OVERHEAD_BYTES = 147  # of a version in `history`, `hindex` and `writes`, beside its value and three keys
 _HINDEX, _WRITES = NAMES.index("hindex"), NAMES.index("writes")
 
 # fmt: off
