@@ -63,7 +63,7 @@ def decompress(data: bytes, base: bytes | None, size: int, checked: bool = True)
     try:
         if zstd.get_frame_size(data) != len(data) or zstd.get_frame_info(data).decompressed_size != size:
             raise ValueError("a delta has another size")
-        if not checked:
+        if not checked and data[_DESCRIPTOR] & _HAS_CHECKSUM:
             data = b"%b%c%b" % (data[:_DESCRIPTOR], data[_DESCRIPTOR] & ~_HAS_CHECKSUM, data[_DESCRIPTOR + 1 : -4])
         value: bytes = zstd.decompress(data, zstd_dict=prefix, options=options)
     except zstd.ZstdError as error:

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from stateview.backends.deltas import Chain, DamagedDelta, Delta
-from stateview.compression import compress, decompress
+from stateview.compression import _zstd, compress, decompress
 
 SIZE, PAGE_BYTES = 300_000, 4096
 UNPACK = """
@@ -68,6 +68,7 @@ def test_the_checksum_of_the_last_step_finds_damage_in_the_steps_before_it() -> 
 
     assert read(oldest, middle) == values[2]
     assert read(oldest, _flipped(middle, -1)) == values[2]  # its own checksum alone is damaged, and is not computed
+    assert read(oldest, _zstd().compress(values[1])) == values[2]  # a frame of another program, without a checksum
     for damaged in ((oldest, _flipped(middle, 100)), (_flipped(oldest, 100), middle), (_flipped(oldest, -1), middle)):
         with pytest.raises(DamagedDelta):
             read(*damaged)
