@@ -11,6 +11,7 @@ import marshal
 import math
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from operator import is_
 from typing import Any
 
 import ormsgpack
@@ -122,11 +123,11 @@ class _Parts:
         self._recent: dict[bytes, Encoded] = {}
         self._older: dict[bytes, Encoded] = {}
         self._bytes = 0  # of the recent ones
-        self._objects: dict[int, tuple[Any, dict[str, Any], Any, list[Any], bytes, Encoded]] = {}
+        self._objects: dict[int, tuple[Any, tuple[Any, ...], Any, list[Any], bytes, Encoded]] = {}
         self._noted = 0  # bytes of the parts of these objects
 
     def unchanged(self, value: Any) -> Encoded | None:
-        """Return a message that was made before, if it has not changed. A field replaced by an equal one is no change.
+        """Return a message that was made before, if it has the same fields and nothing in them has changed.
 
         A run keeps its messages from turn to turn, and may change them in place.
         """
@@ -134,8 +135,9 @@ class _Parts:
         if known is None:
             return None
         _, fields, extra, boxes, text, part = known
-        if value.__dict__ != fields or value.__pydantic_extra__ is not extra:
-            return None
+        now = value.__dict__
+        if len(now) != len(fields) or not all(map(is_, now.values(), fields)) or value.__pydantic_extra__ is not extra:
+            return None  # a field that is another object may be equal to what it replaced: 1 and True are
         return part if (marshal.dumps(boxes, 2) == text if text else not any(boxes)) else None
 
     def made(self, value: Any) -> Encoded | None:
@@ -160,7 +162,7 @@ class _Parts:
                 self._older, self._recent, self._bytes = self._recent, {}, 0
         boxes = [field for field in (*fields.values(), extra) if type(field) in _BOXES]
         packed = marshal.dumps(boxes, 2) if any(boxes) else b""
-        self._objects[id(value)] = value, fields.copy(), extra, boxes, packed, part
+        self._objects[id(value)] = value, (*fields.values(),), extra, boxes, packed, part
         self._noted += len(part.data)
         if self._noted > _PARTS_BYTES:
             self._objects, self._noted = {}, 0

@@ -146,6 +146,9 @@ def test_a_message_that_was_changed_in_place_is_stored_as_it_is_now() -> None:
         made = from_json(shown, serde)
         assert made == [type(one)(**one.model_dump()) for one in messages]
         assert made[1] is not from_json(shown, serde)[1]
+    for answer in (1, True, 1.0):  # a field that an equal one replaces
+        asked.response_metadata = {"n": answer}
+        assert repr(kept()[1]["response_metadata"]) == repr({"n": answer})
     asked.content = "other"
     asked.additional_kwargs["colour"] = Colour.RED  # no JSON: then the serializer packs all of the list
     assert from_json(kept(), serde)[1].additional_kwargs == {"colour": Colour.RED}
