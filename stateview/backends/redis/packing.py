@@ -41,7 +41,6 @@ NEWEST, _OLDEST = b"N", b"O"  # where a bite begins
 _VERSIONS_PER_BITE = 5000
 _READ_BYTES_PER_BITE = 8_000_000  # of versions that the server reads: a script that runs long keeps others waiting
 _VALUE_BYTES_PER_BITE = 4_000_000  # of values that are packed
-_NEWEST_VERSIONS = FANOUT * FANOUT + 2 * FANOUT  # of a bite after a commit: most rebased deltas are not older
 _RECOUNTS_PER_SCRIPT = 16
 _KNOWN_BYTES = 32_000_000  # of values that a client has read or written and may send deltas of
 
@@ -368,9 +367,12 @@ def value_of(backend: Reader, chain: Chain, key: str, revision: int) -> bytes:
 
 def tend_all(backend: Reader, keys: Iterable[bytes]) -> None:
     """Do a bite of packing for each key that a commit named, see the script COMMIT."""
-    for key in keys:
-        end = key[:1]
-        _tend(backend, key[1:], end, _NEWEST_VERSIONS if end == NEWEST else _VERSIONS_PER_BITE)
+    for word in keys:
+        newest, _, key = word.partition(b" ")
+        if int(newest):
+            _tend(backend, key, NEWEST, int(newest))
+        else:
+            _tend(backend, key, _OLDEST, _VERSIONS_PER_BITE)
 
 
 def tend(backend: Reader, key: bytes, end: bytes = _OLDEST) -> int:

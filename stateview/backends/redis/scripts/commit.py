@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 
-from ...deltas import FANOUT, MIN_BYTES
+from ...deltas import FANOUT, MIN_BYTES, SMALL_FANOUT
 from .common import FLAGS, KEPT, LOST, PARTS, TEXT, TRIM, WHOLE
 from .paged_lists import BEFORE, READ_LISTS, WRITE_LISTS
 
 # fmt: off
+_DELTAS = f"local min_bytes, fanout, small_fanout = {MIN_BYTES}, {FANOUT}, {SMALL_FANOUT}"
+
 COMMIT = PARTS + TEXT + """
 -- ARGV: options that only some commits have, as JSON, or nothing; the record for the log; the session, and the number
 -- of the commit in it; how many revisions to keep; the newest answer that the client knows, or nothing. Then for each
 -- write, in byte order of the keys: the key; 'TTL TIME', D to delete, or nothing; the value. Before a write, its key
 -- may come with 'PREVISION TIME SIZE', and the delta of that live version, which the write supersedes, relative to the
 -- value that is written; empty if it is better kept whole. SIZE is that of the value. Returns as text the head after
--- the commit, and the keys that need packing, each after N for its newest versions or O for its oldest; or a table that
--- says why the commit was refused.
+-- the commit, and the keys that need packing, each after the number of its newest versions to look at and a space, or 0
+-- for the oldest; or a table that says why the commit was refused.
 local options = ARGV[1] ~= '' and cjson.decode(ARGV[1]) or {}
 local session, number = ARGV[3], tonumber(ARGV[4])
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'touch', 'format', 'keyring', 'versions')
@@ -112,7 +114,7 @@ local revisions, times, ends, olds, deletes, deltas, value_sizes = {}, {}, {}, {
 -- What the writes do: an expiring entry ends, another begins, one ends for good, a version is superseded.
 local old_expires, new_expires, drops_expiry, supersedes, deleted = false, false, false, false, 0
 local packs, tend = {}, {}  -- by key
-""" + f"local min_bytes, fanout = {MIN_BYTES}, {FANOUT}" + READ_LISTS + BEFORE + WRITE_LISTS + """
+""" + _DELTAS + READ_LISTS + BEFORE + WRITE_LISTS + """
 if is_write then
   local written = expired_count > 0 and {}
   for i = 7, #ARGV, 3 do
@@ -261,7 +263,11 @@ for i = 1, count do
       local refs = base == old_revision and '1' or '0'
       if delta then
         place = (place or -1) + 1
-        if place > 0 and place % fanout == 0 then tend[key] = 'N' end
+        if place > 0 and place % fanout == 0 then  -- deltas before it become relative to this, see `deltas`
+          local step = fanout
+          while step < fanout * fanout and place % (small_fanout * step) == 0 do step = small_fanout * step end
+          tend[key] = step + 2 * fanout
+        end
         start, kind = '*' .. start, 'P' .. refs .. ' ' .. r .. ' ' .. place .. ' ' .. value_sizes[i] .. ' '
         old = delta
       elseif packs[key] and packs[key][2] == '' or refs == '1' then  -- better kept whole, or a base
@@ -270,7 +276,7 @@ for i = 1, count do
       else  -- the eighth version before it is whole too
         local former = range_back(hindex, key .. '\\0', member, 8)[8]
         if former and call('HSTRLEN', history, former) > min_bytes and
-          string.match(call('HGET', history, former), '^%d+ %d+ %d+ V') then tend[key] = 'N' end
+          string.match(call('HGET', history, former), '^%d+ %d+ %d+ V') then tend[key] = fanout * (fanout + 2) end
       end
     end
     supersede(member, start .. times[i] .. kind .. old)
@@ -326,10 +332,10 @@ if due then
 """ + TRIM + """
   local left
   floor, left = trim(floor, revision - keep, 200)
-  for key in pairs(left) do tend[key] = 'O' end
+  for key in pairs(left) do tend[key] = 0 end
 end
 local keys = {}
-for key, word in pairs(tend) do keys[#keys + 1] = word .. key end
+for key, newest in pairs(tend) do keys[#keys + 1] = newest .. ' ' .. key end
 local low = due and int(floor) or f[3] or '0'
 flags = flags or """ + FLAGS + """
 call('HSET', head, 'revision', r, 'time', stamp, 'touch', touch .. ' ' .. flags .. '@' .. r .. ' ' .. low, 'versions',
