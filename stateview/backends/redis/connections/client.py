@@ -6,10 +6,12 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from inspect import signature
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
@@ -211,8 +213,7 @@ def open_client(url: str, timeout: float, more: float = 0.0) -> Any:
     parsed = parse(url)
     seconds = {"socket_connect_timeout": min(2.0, timeout), "socket_timeout": min(5.0, timeout) + more}
     options: dict[str, Any] = {**seconds, "retry": Retry(NoBackoff(), 0)}
-    if "lib_" not in parsed.query:
-        options |= _library()
+    options |= _handshake_options("lib_" in parsed.query)
     if scheme == "redis+cluster":
         return _cluster_client(parsed, options)
     if scheme == "redis+sentinel":
@@ -224,13 +225,26 @@ def open_client(url: str, timeout: float, more: float = 0.0) -> Any:
 
 
 @cache
-def _library() -> dict[str, Any]:
-    """Return the option that tells a server the version of redis-py, which else reads a file for each client (1 ms)."""
+def _handshake_options(names_library: bool) -> dict[str, Any]:
+    """Return options by which a new connection makes one round trip, not four, before its first command.
+
+    redis-py asks for announcements of maintenance, and tells its name and its version, which it reads from a file.
+
+    Args:
+        names_library: whether the URL says which library the server is told of.
+
+    """
+    options: dict[str, Any] = {}
     try:
-        from redis.driver_info import DriverInfo
+        from redis.maint_notifications import MaintNotificationsConfig
+
+        options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
     except ImportError:  # an earlier redis-py
-        return {}
-    return {"driver_info": DriverInfo(lib_version=redis.__version__)}
+        pass
+    if not names_library:
+        is_later = "driver_info" in signature(AbstractConnection.__init__).parameters
+        options |= {"driver_info": None} if is_later else {"lib_name": None, "lib_version": None}
+    return options
 
 
 def _cluster_client(url: RedisURL, options: dict[str, Any]) -> Any:
@@ -258,7 +272,7 @@ def _sentinel_client(url: RedisURL, options: dict[str, Any]) -> Any:
     """Return a client for `LOGIN@HOST:PORT,…/SERVICE/DB?OPTIONS`."""
     service, database = [*url.names, ""][:2]
     options |= _query_options(url, database)
-    names = ("socket_connect_timeout", "socket_timeout", "retry", "driver_info")
+    names = ("socket_connect_timeout", "socket_timeout", "retry", "driver_info", "maint_notifications_config")
     sentinel_options = {name: options[name] for name in names if name in options}  # sentinels have logins of their own
     sentinel_options |= {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     return Sentinels(url.addresses, sentinel_options).master_for(service or "mymaster", **options)  # type: ignore[no-untyped-call]
