@@ -487,5 +487,5 @@ def test_machine(kind: str, sealed: bool, new_store: Callable[[str], str], monke
     )  # fmt: skip
     run_state_machine_as_test(Run, settings=checks)
     print(f"{kind}: {Run.steps} steps, {Run.packed} deltas left")
-    assert sealed or Run.packed > 0
+    assert runs < RUNS or Run.packed > 0  # a short run may happen to end without any
     assert Run.steps >= LEAST_STEPS * runs // RUNS

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 from conftest import REDIS
+from stress import stressed
 
 from stateview import BackendError, StateManager
 from stateview.backends.redis.connections import contact
@@ -119,8 +120,12 @@ FIRST_WRITES: dict[str, Callable[[StateManager], Any]] = {
 }
 
 
+DEFAULT = [(1, "save"), (2, "compact"), (2, "undo"), (3, "recover")]
+OTHERS = [(number, act) for number in FORMATS for act in FIRST_WRITES if (number, act) not in DEFAULT]
+
+
 @pytest.mark.parametrize("kind", REDIS)
-@pytest.mark.parametrize("act", FIRST_WRITES)
+@pytest.mark.parametrize(("earlier", "act"), [*DEFAULT, *stressed(*OTHERS)], indirect=["earlier"])
 def test_the_first_write_upgrades_it(earlier: Earlier, client: Any, act: str) -> None:
     with earlier.open() as state:
         FIRST_WRITES[act](state)
