@@ -8,7 +8,7 @@ whoever commits does a bite of it, see `tend`. `compact` does the rest.
 from __future__ import annotations
 
 import re
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
@@ -166,7 +166,7 @@ class KnownValues:
     """The live values of keys that this client has read or written, as far as they may become deltas."""
 
     def __init__(self) -> None:
-        self._versions: OrderedDict[str, tuple[int, int, bytes]] = OrderedDict()
+        self._versions: dict[str, tuple[int, int, bytes]] = {}
         self._bytes = 0
 
     def put(self, key: str, revision: int, time: int, value: bytes | None) -> None:
@@ -178,11 +178,11 @@ class KnownValues:
                 revision, time, value = former
         if value is None or len(value) < MIN_BYTES:
             return
-        self._versions[key] = revision, time, value
         self._bytes += len(value)
-        while self._bytes > _KNOWN_BYTES:
-            _, (_, _, dropped) = self._versions.popitem(last=False)
-            self._bytes -= len(dropped)
+        if self._bytes > _KNOWN_BYTES:  # threads may count wrong together, and begin anew here
+            self.clear()
+        else:
+            self._versions[key] = revision, time, value
 
     def values_of(self, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
         """Return the revisions and values that are known of some keys."""
@@ -190,7 +190,7 @@ class KnownValues:
         return {key: (version[0], version[2]) for key, version in found.items() if version is not None}
 
     def clear(self) -> None:
-        """Forget all versions: the namespace is another, or has lost commits."""
+        """Forget all versions."""
         self._versions.clear()
         self._bytes = 0
 

@@ -41,6 +41,7 @@ from .doctor import (
 )
 from .maintenance import merge_pages
 from .scripts import recovery as repairs
+from .scripts.commit import UPGRADE
 from .scripts.common import NAMES, unreadable_head
 from .scripts.transfer import RECORD
 
@@ -119,7 +120,6 @@ class RedisRecovery:
         self._check_keyring()
         self._rebuild_registry()
         self._repair_types()
-        self._upgrade()
         self._repair_head()
 
     def salvage(self) -> Salvage | None:
@@ -144,6 +144,7 @@ class RedisRecovery:
         """Repair everything below the head; yield the keys whose lost values must be decided on."""
         backend = self._backend
         if backend._with_retry(lambda client: client.exists(backend._keys[0])):
+            backend._eval(UPGRADE)
             gone = missing_parts(backend)  # before the repair sets damaged members aside
             self._repair_pages()
             self._repair_lists(bare=False)
@@ -208,21 +209,6 @@ class RedisRecovery:
                 else:
                     self._strange.append(row)
         return written
-
-    def _upgrade(self) -> None:
-        """Upgrade a namespace of an earlier format: the steps of the repair know only the present format."""
-        backend = self._backend
-        head, writes, touched = (backend._keys[NAMES.index(name)] for name in ("head", "writes", "touched"))
-        kind = backend._with_retry(lambda client: client.type(touched))
-        stored = backend._with_retry(lambda client: client.type(head)) == b"hash" and backend._with_retry(
-            lambda client: client.hmget(head, "format", "keyring")
-        )
-        if kind == b"zset":
-            backend._with_retry(lambda client: client.renamenx(touched, writes))
-        if kind == b"zset" or (kind == b"none" and stored):
-            backend._with_retry(lambda client: client.hset(touched, "format", 4))
-        if stored and (stored[0] or b"0") < b"4":
-            backend._with_retry(lambda client: client.hset(head, "format", 5 if stored[1] else 4))
 
     def _check_keyring(self) -> None:
         """Refuse to repair sealed values without the keyring: the repaired namespace would be plain."""

@@ -347,13 +347,15 @@ return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. 
 
 UPGRADE = PARTS + WHOLE + """
 -- Upgrade a namespace of an earlier format, in which each page of a list has a single member. Returns 1.
-local f = call('HMGET', head, 'format', 'keyring')
-if not f[1] or tonumber(f[1]) >= 4 then return 1 end
-KEYS[8], KEYS[15] = touched, writes
-whole(2, 13)
-if call('EXISTS', touched) == 1 then call('RENAME', touched, writes) end
-call('HSET', touched, 'format', '4')
-call('HSET', head, 'format', f[2] and '5' or '4', 'versions', call('HLEN', history))
+local f, kind = call('HMGET', head, 'format', 'keyring'), call('TYPE', touched).ok
+local is_earlier = kind == 'zset' or f[1] and (tonumber(f[1]) or 4) < 4
+if is_earlier then
+  KEYS[8], KEYS[15] = touched, writes
+  whole(2, 13)
+  if kind == 'zset' and call('EXISTS', writes) == 0 then call('RENAME', touched, writes) end
+  if f[1] then call('HSET', head, 'format', f[2] and '5' or '4', 'versions', call('HLEN', history)) end
+end
+if is_earlier or kind == 'none' and f[1] then call('HSET', touched, 'format', '4') end
 return 1
 """
 
