@@ -3,7 +3,8 @@
 Each turn is one message more, one commit of the checkpoint, and one of the writes that led to it. Both sides sync each
 commit to the disk.
 
-On Redis the other side is `PlainRedisSaver`, of this folder: the known saver needs modules of the server.
+On Redis the other side is `ValkeySaver` of `langgraph-checkpoint-aws`, which needs no modules of the server. A second
+table has no limits: its other side is `PlainRedisSaver` of this folder, the least that a saver can do.
 (The file cannot be called `langgraph.py`: Python would import it in place of LangGraph.)
 """
 
@@ -25,14 +26,17 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph_checkpoint_aws.checkpoint.valkey import ValkeySaver
 from plain_redis_saver import PlainRedisSaver
 from storage_acts import folder_bytes
 from timing import Row, in_turns, redis_server, show, slower
+from valkey import Valkey
 
 from stateview.langgraph import StateviewSaver
 
 WORDS = [f"word{number}" for number in range(2000)]
 STORAGE_LIMIT = 0.1
+LIMIT = 1.5
 
 
 def message(number: int) -> Any:
@@ -98,8 +102,9 @@ def sqlite_saver(path: Path) -> SqliteSaver:
 
 
 def rows(
-    ours: Side, theirs: Side, turns: int, rounds: int, storage: Callable[[], tuple[int, int]] | None
-) -> Iterator[Row]:
+    ours: Side, theirs: Side, turns: int, rounds: int, storage: Callable[[], tuple[int, int]] | None = None,
+    limit: float | None = LIMIT,
+) -> Iterator[Row]:  # fmt: skip
     for side in (ours, theirs):
         for _ in range(turns - len(side.messages)):
             side.turn()
@@ -112,7 +117,7 @@ def rows(
         yield Row(f"storage, {turns} turns", *shown, f"{ratio:.3f}×", f"≤ {STORAGE_LIMIT}× at 500", ok)
     for name in ("put", "put_writes", "get_live", "get_past", "list", "list_filtered"):
         times = in_turns(getattr(ours, name), getattr(theirs, name), rounds, calls=2)
-        yield slower(f"{name}, {turns} turns", *times, limit=1.5)
+        yield slower(f"{name}, {turns} turns", *times, limit=limit)
 
 
 def sizes(ours: Path, theirs: Path) -> tuple[int, int]:
@@ -142,7 +147,7 @@ def redis_memory(port: int, ours: BaseCheckpointSaver[Any], theirs: BaseCheckpoi
     )
 
 
-def delete_rows(ours: BaseCheckpointSaver[Any], theirs: BaseCheckpointSaver[Any], rounds: int) -> Row:
+def delete_row(ours: BaseCheckpointSaver[Any], theirs: BaseCheckpointSaver[Any], rounds: int) -> Row:
     numbers = (count(), count())
     savers = (ours, theirs)
     made: list[str] = ["", ""]
@@ -155,7 +160,7 @@ def delete_rows(ours: BaseCheckpointSaver[Any], theirs: BaseCheckpointSaver[Any]
             one.turn()
 
     times = in_turns(lambda: ours.delete_thread(made[0]), lambda: theirs.delete_thread(made[1]), rounds, before=before)
-    return slower("delete_thread, 5 turns", *times, limit=1.5)
+    return slower("delete_thread, 5 turns", *times, limit=None)
 
 
 def main() -> None:
@@ -171,16 +176,20 @@ def main() -> None:
                 other = sqlite_saver(theirs)
                 found = rows(Side(saver), Side(other), turns, rounds, partial(sizes, ours, theirs))
                 print(f"\nSQLite, threads={mode!r}, beside SqliteSaver\n")
-                print(show([*found, delete_rows(saver, other, rounds)]))
+                print(show([*found, delete_row(saver, other, rounds)]))
         with redis_server() as port:
             if port is None:
                 return
-            with StateviewSaver(f"redis://localhost:{port}/0", quiet=True) as saver:
-                plain = PlainRedisSaver(f"redis://localhost:{port}/1")
-                found = rows(Side(saver), Side(plain), turns, rounds, None)
-                print("\nRedis, beside a plain saver that keeps each checkpoint whole\n")
-                print(show([*found, delete_rows(saver, plain, rounds)]))
-                print(show([redis_memory(port, saver, plain)]))
+            others: list[tuple[BaseCheckpointSaver[Any], float | None]] = [
+                (ValkeySaver(Valkey(port=port, db=1)), LIMIT),
+                (PlainRedisSaver(f"redis://localhost:{port}/1"), None),
+            ]
+            for other_saver, limit in others:
+                with StateviewSaver(f"redis://localhost:{port}/0", quiet=True) as saver:
+                    found = rows(Side(saver), Side(other_saver), turns, rounds, limit=limit)
+                    print(f"\nRedis, beside {type(other_saver).__name__}\n")
+                    print(show([*found, delete_row(saver, other_saver, rounds)]))
+                    print(show([redis_memory(port, saver, other_saver)]))
     finally:
         shutil.rmtree(folder)
 

@@ -1,4 +1,4 @@
-"""A saver for a plain Redis server, without modules, for comparison: no package of this kind is known to install."""
+"""The least that a saver on a plain Redis server can do, for comparison: see `PlainRedisSaver`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, get_
 class PlainRedisSaver(BaseCheckpointSaver[Any]):
     """Keep each checkpoint whole, as the savers in use do: a hash of MessagePack, its ID in a sorted set of the thread.
 
-    A `put` is one pipeline in MULTI. A write is a field of a hash beside its checkpoint.
+    A `put` is one pipeline in MULTI. A write is a field of a hash beside its checkpoint. It does less than LangGraph's
+    contract asks: a write of a task that ran before is replaced, and a thread has no list of its subgraphs.
     """
 
     def __init__(self, url: str) -> None:

@@ -60,9 +60,11 @@ def in_turns(
     return median(times[0]), median(times[1])
 
 
-def slower(act: str, ours: float, against: float, *, limit: float, also: bool = True, note: str = "") -> Row:
-    """A row whose target is: at most `limit` times the other."""
+def slower(act: str, ours: float, against: float, *, limit: float | None, also: bool = True, note: str = "") -> Row:
+    """A row whose target is: at most `limit` times the other; None: a row that only tells."""
     ratio = ours / against
+    if limit is None:
+        return Row(act, spell(ours), spell(against), f"{ratio:.2f}×", "", "")
     ok = "yes" if ratio <= limit and also else "NO"
     return Row(act, spell(ours), spell(against), f"{ratio:.2f}×", f"≤ {limit:g}×{note}", ok)
 
