@@ -184,6 +184,7 @@ class AsyncStateManager(Face[StateManager]):
     # --- keys --------------------------------------------------------------------------------------------------
 
     save = call(StateManager.save)
+    save_many = call(StateManager.save_many)
     load = call(StateManager.load)
     load_many = call(StateManager.load_many)
     entry = call(StateManager.entry)

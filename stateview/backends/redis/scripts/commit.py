@@ -313,7 +313,7 @@ for i = 1, count do
   if i % 500 == 0 or i == count then flush() end
 end
 enlist(hindex, members)
-if count == 1 then call('ZADD', writes, '0', rows[1]) else put_page(writes, nil, rows) end
+if count == 1 then call('ZADD', writes, '0', rows[1]) else put_page(writes, nil, table.concat(rows, '\\0')) end
 if revision % 16 == 0 then  -- small pages of the last commits, together: to lengthen a page each time would cost more
   local last, group, size = call('ZREVRANGE', writes, 0, 17), {}, 0
   for i = #last, 0, -1 do
