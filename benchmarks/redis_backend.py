@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -264,6 +265,70 @@ def memory(url: str, quick: bool) -> Iterator[Row]:
     )
 
 
+# --- large commits ----------------------------------------------------------------------------------------------------
+
+
+def large_commits(url: str, quick: bool) -> Iterator[Row]:
+    """Measure what the server spends on a commit of many keys, and how long another client waits for it."""
+    count, size = (2_000, 200) if quick else (10_000, 1_000)
+    with StateManager(url, "large", quiet=True) as state, redis.Redis.from_url(url) as client:
+
+        def commit(number: int, batch_size: int | None = None) -> None:
+            state.save_many(((f"key-{key:05}", fresh(number)) for key in range(count)), batch_size=batch_size)
+
+        def set_bare(number: int) -> None:
+            pipeline = client.pipeline(transaction=False)
+            for key in range(count):
+                pipeline.set(f"bare:{key:05}", codec.encode(fresh(number)))
+            pipeline.execute()
+
+        def spent(act: Callable[[int], None], number: int) -> float:
+            before = client.info("cpu")
+            act(number)
+            after = client.info("cpu")
+            return sum(after[name] - before[name] for name in ("used_cpu_user", "used_cpu_sys"))
+
+        bare = median(spent(set_bare, number) for number in range(5))
+        for number in range(1, 7):
+            ours = spent(commit, number)
+            what = {1: "new keys", 2: "superseded for the first time", 6: "superseded for the fifth time"}.get(number)
+            if what:
+                most = 10 if number <= 2 else None
+                ok = "-" if most is None else "yes" if ours / bare <= most else "NO"
+                yield Row(
+                    f"processor of the server, a commit of {count:,} keys, {what}: to pipelined SET",
+                    spell(ours), spell(bare), f"{ours / bare:.1f}×", f"≤ {most}×" if most else "batches", ok,
+                )  # fmt: skip
+        whole, parted = (longest_wait(url, partial(commit, 7 + at, one)) for at, one in enumerate((None, size)))
+        yield Row(
+            f"longest wait of another client: batches of {size:,} to one commit", spell(parted), spell(whole),
+            f"{parted / whole:.2f}×", "-", "-",
+        )  # fmt: skip
+
+
+def longest_wait(url: str, act: Callable[[], object]) -> float:
+    """Return the longest PING of another process while an act runs."""
+    begun, done = _processes.Event(), _processes.Event()
+    longest = _processes.Value("d", 0.0)
+
+    def ping() -> None:
+        with redis.Redis.from_url(url) as client:
+            client.ping()
+            begun.set()
+            while not done.is_set():
+                began = time.perf_counter()
+                client.ping()
+                longest.value = max(longest.value, time.perf_counter() - began)
+
+    other = _processes.Process(target=ping, daemon=True)
+    other.start()
+    begun.wait(60)
+    act()
+    done.set()
+    other.join()
+    return longest.value
+
+
 # --- a cluster --------------------------------------------------------------------------------------------------------
 
 
@@ -385,6 +450,7 @@ def main() -> None:
             add(contention(url, given.quick))
             add(round_trips(url))
             add(memory(url, given.quick))
+            add(large_commits(url, given.quick))
     print(show(rows))
 
 

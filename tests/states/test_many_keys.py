@@ -1,4 +1,4 @@
-"""Several keys at once: `load_many`, `entries` and `delete(keys=…)` of a manager, a view and a transaction."""
+"""Several keys at once: `save_many`, `load_many`, `entries`, `delete(keys=…)`, of a manager, a view, a transaction."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from conftest import REDIS
 
-from stateview import InvalidName, ReadOnly, StateManager
+from stateview import InvalidName, NotSerializable, ReadOnly, StateManager
 from stateview.errors import Conflict, InvalidArgument
+from stateview.states import batches
 
 VALUES = {"a": 1, "a[0]": None, "b/x": {"n": [1]}, "b/y": "y", "c": 3}
 
@@ -44,6 +45,57 @@ def test_values_of_several_keys_come_in_the_order_given(state: StateManager) -> 
     first, second = state.load_many(["b/x"]), state.load_many(["b/x"])
     first["b/x"]["n"].append(2)
     assert second == state.load_many(["b/x"]) == {"b/x": {"n": [1]}}
+
+
+def test_several_keys_are_saved_in_one_commit_or_in_batches(state: StateManager) -> None:
+    before = state.revision
+    assert state.save_many({"a": 3, "new": [1]}, ttl=60) == before + 1
+    assert state.load_many(["a", "new"]) == {"a": 3, "new": [1]}
+    assert (state.entry("new").ttl or 0) > 50
+    pairs = ((f"k{number}", number) for number in range(5))
+    assert state.save_many(pairs, batch_size=2, reason="numbers") == before + 4
+    assert state.load_many("k?") == {f"k{number}": number for number in range(5)}
+    assert state.save_many([("a", 1), ("b", 2), ("a", 3)]) == before + 5
+    assert state.save_many({}) == state.save_many([], batch_size=1) == before + 5
+    found = [(commit.reason, commit.keys) for commit in state.log(limit=5)]
+    assert found == [("save a, b", 2), ("numbers", 1), ("numbers", 2), ("numbers", 2), ("save a, new", 2)]
+    assert state.load_many(["a", "b"]) == {"a": 3, "b": 2}
+
+
+def test_a_batch_is_saved_before_the_next_pairs_are_read_and_ends_with_its_bytes(
+    state: StateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "BATCH_BYTES", 100)
+    before, seen = state.revision, []
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        for number in range(6):
+            seen.append(state.revision - before)
+            yield f"k{number}", "x" * (60 if number < 4 else 1)
+
+    state.save_many(pairs(), batch_size=3)
+    assert seen == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_value_that_cannot_be_saved_is_named_and_earlier_batches_stay(state: StateManager) -> None:
+    before = state.revision
+    bad: list[tuple[str, Any]] = [("x", 1), ("y", 2), ("z", {1})]
+    with pytest.raises(NotSerializable, match=f"key 'z': a set .* Saved so far: 2 keys, up to revision {before + 1}"):
+        state.save_many(bad, batch_size=2)
+    assert state.load_many(["x", "y", "z"]) == {"x": 1, "y": 2}
+    with pytest.raises(NotSerializable) as caught:
+        state.save_many([("x", 5), ("z", {1})])
+    assert "Saved so far" not in str(caught.value)
+    with pytest.raises(InvalidName):
+        state.save_many({"": 1})
+    for values, named in ((5, "not int"), ("ab", "'a' is no pair"), ([("x", 1, 2)], "is no pair")):
+        with pytest.raises(InvalidArgument, match=named):
+            state.save_many(values)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="batch_size=0"):
+        state.save_many({"x": 1}, batch_size=0)
+    assert state.revision == before + 1
+    with StateManager(state.url, "main", read_only=True) as reader, pytest.raises(ReadOnly):
+        reader.save_many({})
 
 
 @pytest.mark.parametrize(("prefix", "keys", "chosen"), [
