@@ -514,13 +514,21 @@ class StateManager:
     def list_keys(
         self, prefix: str = "", *, keys: Iterable[str] | str | None = None, at: Ref | None = None
     ) -> list[str]:
-        """List the keys with a prefix, or chosen by names and globs, in code point order. O(keys listed)."""
+        """List the keys with a prefix, or chosen by names and globs, in code point order. O(keys listed).
+
+        Fewer than 500 live keys are one round trip.
+        """
         ref = "live" if at is None else at
+        from .states.compare import KEYS_PER_PAGE
         from .states.steady import again
 
         patterns = Selection(keys).patterns
 
         def names() -> list[str]:
+            if at is None and keys is None:
+                page = self.backend.list_keys(prefix, limit=KEYS_PER_PAGE)
+                if len(page) < KEYS_PER_PAGE:
+                    return [row.key for row in page]
             return [found.key for found in self.at(ref).without_values().steady_entries(prefix, patterns)]
 
         return again(is_live(ref), names)
