@@ -495,7 +495,9 @@ class StateManager:
 
     def _delete_many(self, patterns: list[str], reason: str) -> list[str]:
         title = reason or f"delete {name_first(patterns)}"
-        return self._delete_all(lambda: self._chosen("", patterns), title)
+        if Selection(patterns).is_plain():
+            return self._delete_all(lambda: self._chosen("", patterns), title)
+        return self._delete_all(lambda: self.at("live").steady_rows("", patterns), title)
 
     def _delete_all(self, choose: Callable[[], Iterable[Version | KeySummary]], title: str) -> list[str]:
         from .states.steady import again
@@ -529,7 +531,7 @@ class StateManager:
                 page = self.backend.list_keys(prefix, limit=KEYS_PER_PAGE)
                 if len(page) < KEYS_PER_PAGE:
                     return [row.key for row in page]
-            return [found.key for found in self.at(ref).without_values().steady_entries(prefix, patterns)]
+            return [row.key for row in self.at(ref).steady_rows(prefix, patterns)]
 
         return again(is_live(ref), names)
 
@@ -991,6 +993,22 @@ class StateManager:
         mark = self._mark(name)
         self._commit(CommitRequest(unmarks=((mark.name, mark.revision),)))
         return to_checkpoint(mark)
+
+    def delete_checkpoints(self, names: Iterable[str] | str) -> list[Checkpoint]:
+        """Delete checkpoints by name, `NAME@REVISION` or glob, and return them. O(checkpoints).
+
+        Versions that only they kept take their space until `compact`. `prune` frees it at once, in O(history).
+
+        Raises:
+            RefNotFound: a named checkpoint does not exist. Nothing was deleted.
+
+        """
+        from .maintenance import prune as pruning
+
+        self.check_writable()
+        wanted = pruning.policy(self.backend, names, 0, None, False)
+        planned = pruning.plan(self.backend, wanted, estimate=False)
+        return pruning.delete_checkpoints(planned.checkpoints, self._commit)
 
     def rename_checkpoint(self, name: str, new: str) -> None:
         """Rename a checkpoint. The new name must be free.

@@ -315,6 +315,7 @@ class AsyncStateManager(Face[StateManager]):
     list_checkpoints = call(StateManager.list_checkpoints)
     checkpoints = call(StateManager.checkpoints)
     delete_checkpoint = call(StateManager.delete_checkpoint)
+    delete_checkpoints = call(StateManager.delete_checkpoints)
     rename_checkpoint = call(StateManager.rename_checkpoint)
     at = call_giving(AsyncStateView, StateManager.at)
     diff = call_giving(AsyncDiff, StateManager.diff)

@@ -79,6 +79,7 @@ class AsyncStateView(Face[StateView]):
     entries = stream(StateView.entries)
     raw_entries = stream(StateView.raw_entries)
     steady_entries = stream(StateView.steady_entries)
+    steady_rows = stream(StateView.steady_rows)
     list_keys = call(StateView.list_keys)
     rows = call(StateView.rows)
     count = call(StateView.count)

@@ -181,6 +181,7 @@ class StateviewSaver(ThreadReader):
         """Delete a thread with all its checkpoints: its namespace, with the history. Nothing brings it back.
 
         With `threads="keys"` its keys and checkpoints are deleted, and the history of the namespace stays.
+        O(checkpoints of all threads). `compact` frees the space of what deleted checkpoints kept.
         """
         root = self._thread(str(thread_id))
         if not self._shared:
@@ -190,7 +191,8 @@ class StateviewSaver(ThreadReader):
         names = [mark.name for mark in root.state.checkpoints()]
         digests = self._digests(root) if any(".." in name for name in names) else {}
         root.state.delete_prefix(root.root, reason=f"delete thread {thread_id}")
-        self._unname(root, [name for name in names if root.graph_of(name, digests) is not None])
+        # To free their space would take O(history) for each thread: `compact` does it for all.
+        self._unname(root, [name for name in names if root.graph_of(name, digests) is not None], free=False)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of some runs with their writes, in all threads. O(all checkpoints).
@@ -267,15 +269,16 @@ class StateviewSaver(ThreadReader):
         root.state.transact(write, reason=f"delete {len(gone)} checkpoint{'s' * (len(gone) > 1)}")
         self._unname(root, [one.place.name(one.id) for one in gone])
 
-    def _unname(self, root: Place, names: Sequence[str]) -> None:
-        """Delete the checkpoints with these names, as far as they exist, and what only they kept."""
+    def _unname(self, root: Place, names: Sequence[str], free: bool = True) -> None:
+        """Delete the checkpoints with these names, as far as they exist, and free what only they kept."""
         if not names:
             return
+        act = partial(root.state.prune, keep=0) if free else root.state.delete_checkpoints
         try:
-            root.state.prune(names, keep=0)
+            act(names)
         except RefNotFound:
             present = {mark.name for mark in root.state.checkpoints()}
-            root.state.prune([name for name in names if name in present], keep=0)
+            act([name for name in names if name in present])
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with all its checkpoints and writes. O(what changed in all its checkpoints)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -152,8 +152,31 @@ def execute(
         what = f"namespace {backend.namespace!r} was dropped or replaced since the preview"
         raise Conflict(what, "Preview it again, then prune")
     gone: list[Checkpoint] = []
-    with tells_what_was_done(lambda: f"Checkpoints deleted so far: {len(gone):,}" if gone else ""):
+    with tells_what_was_done(lambda: _told(gone)):
         return _execute(backend, planned, commit, progress, gone)
+
+
+def delete_checkpoints(found: Sequence[Checkpoint], commit: Committer) -> list[Checkpoint]:
+    """Delete checkpoints, and return them."""
+    gone: list[Checkpoint] = []
+    with tells_what_was_done(lambda: _told(gone)):
+        _unmark(found, commit, None, gone)
+    return gone
+
+
+def _unmark(
+    found: Sequence[Checkpoint], commit: Committer, progress: ProgressText | None, gone: list[Checkpoint]
+) -> None:
+    for start in range(0, len(found), CHECKPOINTS_PER_COMMIT):
+        page = found[start : start + CHECKPOINTS_PER_COMMIT]
+        commit(CommitRequest(unmarks=tuple((checkpoint.name, checkpoint.revision) for checkpoint in page)))
+        gone += page
+        if progress is not None:
+            progress(ProgressMessage.of(start + len(page), len(found), "checkpoints deleted"))
+
+
+def _told(gone: Sequence[Checkpoint]) -> str:
+    return f"Checkpoints deleted so far: {len(gone):,}" if gone else ""
 
 
 def _execute(
@@ -162,12 +185,7 @@ def _execute(
     before = backend.disk_usage()
     present = {(mark.name, mark.revision) for mark in backend.marks()}
     existing = [checkpoint for checkpoint in planned.checkpoints if (checkpoint.name, checkpoint.revision) in present]
-    for start in range(0, len(existing), CHECKPOINTS_PER_COMMIT):
-        page = existing[start : start + CHECKPOINTS_PER_COMMIT]
-        commit(CommitRequest(unmarks=tuple((checkpoint.name, checkpoint.revision) for checkpoint in page)))
-        gone += page
-        if progress is not None:
-            progress(ProgressMessage.of(start + len(page), len(existing), "checkpoints deleted"))
+    _unmark(existing, commit, progress, gone)
     head = backend.head()
     floor = max(head.floor, min(planned.floor, head.revision))
     versions = compact(backend, floor, progress)

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 from .. import codec
 from ..arguments import checked_methods
 from ..backends.conflicts import history_pruned_error
-from ..backends.protocol import Backend, CheckpointRecord, FindsCheckpoints, Head, KeySummary, StateAt, Version
+from ..backends.protocol import (
+    SUMMARY_BYTES,
+    Backend,
+    CheckpointRecord,
+    FindsCheckpoints,
+    Head,
+    KeySummary,
+    StateAt,
+    Version,
+)
 from ..errors import KeyNotFound, RefNotFound, see
 from ..model import (
     ABSENT,
@@ -199,6 +208,13 @@ def ordered(versions: list[Version], limit: int | None, backwards: bool) -> list
     return (versions[::-1] if backwards else versions)[:limit]
 
 
+def _summary(version: Version) -> KeySummary:
+    value = version.value or b""
+    sealed = value if isinstance(value, SealedValue) else None
+    size, times = len(value) if sealed is None else sealed.size, (version.time, version.expires)
+    return KeySummary(version.key, size, value[:SUMMARY_BYTES], version.revision, *times, sealed is not None)
+
+
 @checked_methods
 class StateView:
     """Read a namespace as it is at one state. The state never changes. `StateManager.at` makes views."""
@@ -296,6 +312,29 @@ class StateView:
         read = partial(self._select, prefix=prefix, keys=keys, limit=limit, backwards=backwards)
         return steady(self._backend, (self._point,), renew, read, weigh)
 
+    def steady_rows(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[KeySummary]:
+        """Yield the keys that `steady_entries` yields, without their values: these are not transferred."""
+        from .steady import steady
+
+        keys = keys if keys is None or isinstance(keys, str) else list(keys)
+        renew = renew_points([self.ref], [self._point])
+        read = partial(self._select_rows, prefix=prefix, keys=keys)
+        return steady(self._backend, (self._point,), renew, read, lambda row: len(row.start))
+
+    def _select_rows(
+        self, state: Backend, point: StateAt, prefix: str, keys: Iterable[str] | str | None
+    ) -> Iterator[KeySummary]:
+        from ..backends.names_only import names_only
+        from .compare import rows, select
+
+        selection = select(Selection(keys), (names_only(state), point))
+        if selection.is_names():
+            yield from map(_summary, read_names(names_only(state), point, selection, prefix))
+            return
+        for row in rows(state, prefix or selection.prefix(), point):
+            if selection(row.key) and row.key.startswith(prefix):
+                yield row
+
     def entries(
         self, prefix: str = "", keys: Iterable[str] | str | None = None, *, limit: int | None = None,
         backwards: bool = False,
@@ -308,7 +347,7 @@ class StateView:
 
     def list_keys(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> list[str]:
         """List the keys, sorted; only those with a prefix, or chosen by names and globs. O(keys listed)."""
-        return [version.key for version in self.without_values().raw_entries(prefix, keys)]
+        return [row.key for row in self._select_rows(self._backend, self._point, prefix, keys)]
 
     def rows(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,

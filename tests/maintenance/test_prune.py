@@ -780,3 +780,25 @@ def test_what_a_redis_user_may_not_ask_is_said_to_be_unknown(redis_server: Calla
                 state.backend.drop()
         finally:
             admin.execute_command("ACL", "DELUSER", "shy")
+
+
+def test_checkpoints_are_deleted_together_and_compact_frees_their_space(
+    state: StateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        state.save("k", [number, "x" * 3000])
+        state.checkpoint(f"c-{number}")
+    state.checkpoint("c-0")  # moved: the earlier state stays as c-0@1
+    monkeypatch.setattr("stateview.maintenance.prune.CHECKPOINTS_PER_COMMIT", 2)
+    with pytest.raises(RefNotFound, match="'c-9'"):
+        state.delete_checkpoints(["c-1", "c-9"])
+    assert len(names(state)) == 6
+    gone = state.delete_checkpoints(["c-[12]", "c-3", "c-0@1"])
+    assert sorted(mark.ref for mark in gone) == ["c-0@1", "c-1", "c-2", "c-3"]
+    assert names(state) == ["c-4", "c-5", "c-0"]
+    assert state.delete_checkpoints("none*") == state.delete_checkpoints([]) == []
+    assert read(state, 2)["k"][0] == 1  # the history keeps it
+    state.compact(state.revision)
+    with pytest.raises(HistoryPruned):
+        state.load("k", at=2)
+    assert read(state, "c-4")["k"][0] == 4

@@ -44,7 +44,9 @@ WRONG = {
     "int | None": NO_INTEGER,
     "float": [*NO_SECONDS, None],
     "float | None": NO_SECONDS,
+    "Iterable[str] | str": [*NO_TEXTS, None],
     "Iterable[str] | str | None": NO_TEXTS,
+    "Mapping[str, Any] | Iterable[tuple[str, Any]]": [5, None, "k", [5], ["ab"], [("k", 1, 2)], {5: 1}, {"\udcff": 1}],
     "Iterable[int]": [5, None, b"x", "1", ["1"], [None], [-1], [2**63], [1.0]],
     "Moment | None": [b"x", 1.5, True, -1, ["x"], "\udcff", "a b", timedelta(-1), date(2026, 11, 28)],
     "Mapping[str, Iterable[str]] | None": NO_PATHS,
@@ -68,6 +70,7 @@ VALID = {  # of the parameters without a default
     "new": "other", "ttl": 5, "name": "cp", "ref": "cp",
     "before": "cp", "revision": 1, "target": "unused.jsonl", "source": "unused.jsonl", "other": "fork",
     "destination": "json:unused", "revisions": [1], "prefix": "k",
+    "values": {"k": 3}, "names": ["cp"],
 }  # fmt: skip
 # Texts that are one word of a few: a wrong word is refused, and so is everything that is no word.
 UNCHECKED = ("bool", "Any", "str | os.PathLike[str] | IO[bytes]", "Transaction", "PruneReport | None", "Backend",
@@ -271,7 +274,7 @@ import stateview.maintenance.doctor, stateview.states.restore
 url = sys.argv[1]
 with StateManager(url, "ns") as state:
     state.save("k", 1); state.checkpoint("c"); state.save("k", 2)
-    state.restore_checkpoint("c")
+    state.restore_checkpoint("c"); state.list_keys()
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
 held = []

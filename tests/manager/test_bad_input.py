@@ -23,6 +23,7 @@ from stateview import (
     BackendUnavailable,
     Conflict,
     Damaged,
+    InvalidArgument,
     InvalidName,
     KeyNotFound,
     NotSerializable,
@@ -204,8 +205,11 @@ def test_a_ref_that_is_near_another_is_named(state):
 @pytest.mark.parametrize("name", ["nope", "live", "1", "", "cp@9", "cp~1", None, 1], ids=repr)
 def test_checkpoints_that_are_not_there(state, name):
     with nothing_changes(state):
-        for act in (lambda: state.delete_checkpoint(name), lambda: state.rename_checkpoint(name, "new")):
-            with pytest.raises((RefNotFound, InvalidName)):
+        for act in (
+            lambda: state.delete_checkpoint(name), lambda: state.delete_checkpoints(["cp", name]),
+            lambda: state.rename_checkpoint(name, "new"),
+        ):  # fmt: skip
+            with pytest.raises((RefNotFound, InvalidArgument)):
                 act()
         with pytest.raises(Conflict, match="'cp'"):
             state.rename_checkpoint("cp", "cp")
@@ -313,7 +317,7 @@ def test_a_read_only_manager_writes_nothing(state):
             lambda: reader.save("k", 1), lambda: reader.delete("k"), lambda: reader.checkpoint("x"), reader.undo,
             lambda: reader.update("k", lambda n: n), lambda: reader.restore_checkpoint("cp"), lambda: reader.fork("y"),
             lambda: reader.delete_checkpoint("cp"), lambda: reader.rename_checkpoint("cp", "z"), reader.recover,
-            reader.compact,
+            reader.compact, lambda: reader.delete_checkpoints([]), lambda: reader.save_many({"k": 1}),
         ):  # fmt: skip
             with pytest.raises(ReadOnly) as caught:
                 act()

@@ -46,8 +46,10 @@ def look(url: str) -> list[Any]:
 
 ACTS: dict[str, Callable[[StateManager], object]] = {
     "save": lambda state: state.save("a", "y" * 9000),
+    "save_many": lambda state: state.save_many({"a": "y" * 9000, "b": "y" * 9000, "c": 1}, batch_size=1),
     "checkpoint": lambda state: state.checkpoint("named"),
     "delete_checkpoint": lambda state: state.delete_checkpoint("named"),
+    "delete_checkpoints": lambda state: state.delete_checkpoints(["named", "auto_*"]),
     "rename_checkpoint": lambda state: state.rename_checkpoint("named", "other"),
     "restore": lambda state: state.restore_checkpoint("named@1"),
     "undo": lambda state: state.undo(),
@@ -56,7 +58,8 @@ ACTS: dict[str, Callable[[StateManager], object]] = {
     "import": lambda state: state.import_from(io.BytesIO(DOCUMENT), how="replace"),
     "fork": lambda state: state.fork("other"),
 }
-GROWS = ("save", "restore", "undo", "import")  # a database beyond its free pages; what is smaller never fails for space
+# A database beyond its free pages; what is smaller never fails for space
+GROWS = ("save", "save_many", "restore", "undo", "import")
 GROWS_REDIS = (*GROWS, "checkpoint", "fork")  # a server that is full refuses all commands that may take memory
 
 

@@ -23,7 +23,7 @@ from . import packing
 from .connections.client import escape_match
 from .connections.contact import REGISTRY
 from .scripts.common import COMMON, KINDS, NAMES, unreadable_head
-from .scripts.read import MARKS, MISSING
+from .scripts.read import MARKS_AND_NOTES, MISSING
 from .scripts.recovery import DISORDER
 from .server_checks import check_clock, check_server
 
@@ -421,7 +421,7 @@ def unreadable_mark(member: bytes, packed: bytes | None, score: float | None) ->
 
 def read_marks(backend: RedisBackend) -> tuple[dict[bytes, float], dict[bytes, bytes]]:
     """Return the revisions of the checkpoints by the index, and their records, of one state."""
-    indexed, records = backend._eval(MARKS)
+    indexed, records = backend._eval(MARKS_AND_NOTES)
     scores = {name: float(score) for name, score in zip(indexed[::2], indexed[1::2], strict=True)}
     return scores, dict(zip(records[::2], records[1::2], strict=True))
 

@@ -416,22 +416,21 @@ class Reader(Contact, ABC):
 
     @_rereads
     def marks(self) -> list[CheckpointRecord]:
-        _, notes = self._eval(read_scripts.MARKS)
-        return self._checkpoints(dict(zip(notes[::2], notes[1::2], strict=True)))
+        return self._checkpoints(dict(zip(*self._eval(read_scripts.MARKS), strict=True)))
 
     @_rereads
     def marks_of(self, name: str) -> list[CheckpointRecord]:
         notes = self._eval(read_scripts.MARKS_OF, name)
         return self._checkpoints(dict(zip(notes[::2], notes[1::2], strict=True)))
 
-    def _checkpoints(self, notes: dict[bytes, bytes]) -> list[CheckpointRecord]:
-        """Parse the hash `notes`."""
+    def _checkpoints(self, notes: Mapping[bytes, bytes | None]) -> list[CheckpointRecord]:
+        """Parse the hash `notes`; None stands for a record that it lacks."""
         marks = []
         known = self._keyring
         for member, record in notes.items():
             if b"@" in member:
                 try:
-                    order, moment, kind, note = record.split(b" ", 3)
+                    order, moment, kind, note = (record or b"").split(b" ", 3)
                     name, _, revision = member.decode().rpartition("@")
                     found = CheckpointRecord(name, int(revision), int(moment), note.decode(), KINDS[int(kind)])
                     found = self.values.unpack_mark(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from ... import codec
@@ -246,15 +247,11 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
         names = [key for key in present if key.startswith(prefix) and selection(key)]
         listed = [(name,) for name in names[:limit]]
         return Table(columns=("key",), rows=listed, plain=0, empty=unless_cut("no key matches", limit))
-    view = context.existing.at(args.get("at", "live")).without_values()
+    view = context.existing.at(args.get("at", "live"))
 
     def rows() -> Iterator[tuple[Any, ...]]:
-        for number, entry in enumerate(view.steady_entries(prefix, pattern)):
-            if limit is not None and number >= limit:
-                return
-            assert entry.value is not None
-            size = entry.value if isinstance(entry.value, SealedValue) else len(entry.value)
-            yield entry.key, entry.revision, size, format_time(entry.time)
+        for row in islice(view.steady_rows(prefix, pattern), limit):
+            yield row.key, row.revision, SealedValue(row.size) if row.sealed else row.size, format_time(row.time)
 
     namespace = f"namespace {view.namespace!r} of {context.manager.url}"
     empty = f"no key matches in {namespace}" if pattern or prefix else f"{namespace} has no keys"

@@ -358,7 +358,19 @@ return out
 """
 
 MARKS = COMMON + """
--- The checkpoints: names with revisions, and records.
+-- The checkpoints: names with revisions, and records; nothing for a record that is gone.
+whole(10, 11)
+local members, records = call('ZRANGE', marks, 0, -1), {}
+for first = 1, #members, 1000 do
+  for _, record in ipairs(call('HMGET', notes, unpack(members, first, math.min(first + 999, #members)))) do
+    records[#records + 1] = record
+  end
+end
+return {members, records}
+"""
+
+MARKS_AND_NOTES = COMMON + """
+-- All that the two parts of checkpoints hold, with the scores, for `doctor`.
 whole(10, 11)
 return {call('ZRANGE', marks, 0, -1, 'WITHSCORES'), call('HGETALL', notes)}
 """
