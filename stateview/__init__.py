@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import quick_msgspec as _quick_msgspec  # noqa: F401 - before all that imports msgspec
+from .arguments import Revision
 from .backends import working_folder
 from .errors import (
     BackendError,
@@ -37,7 +38,17 @@ from .errors import (
     WaitTimeout,
 )
 from .manager import StateManager, migrate
-from .model import ABSENT, Checkpoint, Commit, DoctorReport, Entry, Finding, PathChange, Problem, RecoveryReport
+from .model import (
+    ABSENT,
+    Checkpoint,
+    Commit,
+    DoctorReport,
+    Entry,
+    Finding,
+    PathChange,
+    Problem,
+    RecoveryReport,
+)
 from .states.changes import Change, Diff
 from .states.matching.patterns import join_key, split_key
 from .states.transaction import Transaction
@@ -84,6 +95,7 @@ __all__ = [
     "RecoveryReport",
     "Reentered",
     "RefNotFound",
+    "Revision",
     "Rewound",
     "Sealed",
     "SkipStep",

@@ -20,6 +20,27 @@ StoreURL = str  # its path may hold bytes that are not UTF-8
 SecretText = str  # no error shows it
 
 
+class Revision(int):
+    """Be the revision of a commit, with its time in microseconds (`time`; 0: not known).
+
+    A Redis server that has lost commits uses their numbers again, and the time tells two commits of a number apart.
+    """
+
+    time: int
+
+    def __new__(cls, number: int, time: int = 0) -> Revision:
+        """Make a revision from its number and the time of its commit."""
+        revision = super().__new__(cls, number)
+        revision.time = time
+        return revision
+
+
+def may_be_same(one: int, other: int) -> bool:
+    """Return whether two revisions have one number, and no two times."""
+    times = {getattr(one, "time", 0), getattr(other, "time", 0)} - {0}
+    return one == other and len(times) < 2
+
+
 class KeyName(str):
     """A key's name where patterns are taken: never a glob."""
 
@@ -76,7 +97,7 @@ def check_string(value: object, name: str) -> str:
 
 
 def check_integer(value: Any, name: str) -> int:
-    """Return a whole number as an exact `int`.
+    """Return a whole number as an exact `int`, or as the `Revision` that it is.
 
     Raises:
         InvalidArgument: it is no whole number, or not between 0 and `MAX_INTEGER`.
@@ -85,10 +106,10 @@ def check_integer(value: Any, name: str) -> int:
     if type(value) is not int:
         if isinstance(value, bool) or not hasattr(type(value), "__index__"):
             raise InvalidArgument(f"{name}={_shown(value)}: give a whole number, not {type(value).__name__}")
-        value = value.__index__()
+        value = value if isinstance(value, Revision) else value.__index__()
     if not 0 <= value <= MAX_INTEGER:
         raise InvalidArgument(f"{name}={_shown(value)}: give a whole number from 0 to {MAX_INTEGER:,}")
-    return int(value)
+    return value if isinstance(value, Revision) else int(value)
 
 
 def check_seconds(value: Any, name: str) -> float:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
 from . import codec, settings
-from .arguments import KeyName, SecretText, StoreURL, check_text, checked, checked_methods
+from .arguments import KeyName, SecretText, StoreURL, check_text, checked, checked_methods, may_be_same
 from .backends import absolute_url, kind_of, make_backend, parse_store
 from .backends.conflicts import key_conflict_error
 from .backends.protocol import (
@@ -708,7 +708,7 @@ class StateManager:
         """
         version = self._latest(key)
         found = version.revision if version is not None else 0
-        if expected is not None and expected != found:
+        if expected is not None and not may_be_same(expected, found):
             raise key_conflict_error(key, expected, found)
         if version is None:
             raise missing_key(self.backend, key)
@@ -743,7 +743,8 @@ class StateManager:
             if new in present:
                 raise Conflict(f"key {new!r} exists already, since revision {present[new].revision}", "Delete it first")
             version = present[key]
-            if expected is not None and expected != version.revision:  # `new` must get that value and no other
+            # `new` must get that value and no other
+            if expected is not None and not may_be_same(expected, version.revision):
                 raise key_conflict_error(key, expected, version.revision)
             write = Write(version.value, self._time_left(version))
             expectation = {key: version.revision, new: 0}

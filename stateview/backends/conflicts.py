@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..arguments import may_be_same
 from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, InvalidArgument, NextStep, see
 from .protocol import CommitRequest, Head
+
+_LOST = "The server has lost the expected commit, and used its number again. Load the key and try again"
 
 
 def check_preconditions(
@@ -74,8 +77,23 @@ def base_conflict_error(namespace: str, base: int, revision: int) -> Conflict:
     )
 
 
+def check_expected(namespace: str, expected: int | None, revision: int) -> None:
+    """Raise `Conflict` if a revision is expected to be live, and another is."""
+    if expected is not None and not may_be_same(expected, revision):
+        raise stale_base_error(namespace, expected, revision)
+
+
+def stale_base_error(namespace: str, base: int, revision: int) -> Conflict:
+    """Return the error for a namespace that is not at the expected revision, or at another commit of its number."""
+    if base == revision:
+        return lost_revision_error(namespace, base)
+    return base_conflict_error(namespace, base, revision)
+
+
 def key_conflict_error(key: str, expected: int, revision: int) -> Conflict:
     """Return the error for a key that is not at its expected revision."""
+    if expected == revision:
+        return Conflict(f"key {key!r} is at another commit of revision {revision} than expected", _LOST)
     if expected == 0:
         return Conflict(f"key {key!r} exists already, since revision {revision}", "It was to be written only if absent")
     is_now = f"at revision {revision}" if revision else "absent"

@@ -123,9 +123,9 @@ _STORE = Arg("store", "store", "the store (default: as for every command)", requ
 _AT = Option("at", "ref", "the state to read: a checkpoint, a revision, live~N, @2h (default: live)")
 _KEYS = Option("keys", "pattern", "only these keys, by name or else by glob; may be repeated", "-k", many=True)
 _LIMIT = Option("limit", "int", "list at most N (default: 100)", "-l")
-_EXPECTED = Option("expected", "int", "fail unless live is at this revision")
+_EXPECTED = Option("expected", "revision", "fail unless live is at this revision")
 _PREVIEWED = Option("previewed", "int", "fail if any key it would write has changed since this revision")
-_AT_REVISION = Option("expected", "int", "fail unless the key is at this revision")
+_AT_REVISION = Option("expected", "revision", "fail unless the key is at this revision")
 _REASON = Option("reason", "text", "reason of the commit, for the log")
 _DRY_RUN = Option("dry-run", "flag", "only show what would change")
 _PAGER = (
@@ -202,7 +202,7 @@ COMMANDS = (
             Option("string", "flag", "save the value as a string, even if it is valid JSON"),
             Option("json", "flag", "fail unless the value is valid JSON"),
             Option("ttl", "duration", "let the key expire after this time: 90 (seconds), 15m, 2h or 7d"),
-            Option("expected", "int", "fail unless the key is at this revision; 0: fail if the key exists"),
+            Option("expected", "revision", "fail unless the key is at this revision; 0: fail if the key exists"),
             _DRY_RUN,
             _REASON,
         ),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 
-from ..arguments import MAX_INTEGER, check_pattern
+from ..arguments import MAX_INTEGER, Revision, check_pattern
 from ..errors import Hint, run, see
 from ..model import nearest
 from .definition import BY_NAME, GLOBALS, PLACE, Command, Option
@@ -215,6 +216,8 @@ def _convert(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> 
         if number > MAX_INTEGER:
             raise UsageError(f"{name} must be at most {MAX_INTEGER:,}, not {text[:40]}")
         return number
+    if kind == "revision":
+        return _to_revision(text, name)
     if kind == "duration":
         from .values import DURATIONS, parse_duration
 
@@ -223,3 +226,18 @@ def _convert(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> 
             raise UsageError(f"{name} must be a duration, not {text[:40]!r}", f"Give such as {DURATIONS}")
         return seconds
     return text if kind in _BYTES else check_pattern(text, name)
+
+
+def _to_revision(text: str, name: str) -> int:
+    """Return a revision, with the time of its commit if that is given too: `7`, or `7@2026-11-28T10:00:00.5+00:00`."""
+    number, at, moment = text.partition("@")
+    revision = _convert("int", number, name)
+    if not at:
+        return int(revision)
+    from ..refs import local_micros
+
+    try:
+        return Revision(revision, local_micros(datetime.fromisoformat(moment)))
+    except ValueError:
+        hint = "Give the revision, or REVISION@TIME with the time that 'entry' shows"
+        raise UsageError(f"{name}: {moment[:40]!r} is not a time", hint) from None

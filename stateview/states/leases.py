@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from .. import codec
+from ..arguments import may_be_same
 from ..backends.processes import host_id, host_name, is_gone, started
 from ..backends.protocol import Backend, CommitRequest, Head, Version, Write
 from ..backends.retries import Backoff
@@ -208,7 +209,7 @@ class Lock:
                 return send(replace(request, base=last[0].revision, undo=undo))
             except Conflict:
                 version = self._backend.read([self.key]).get(self.key)
-                if (version.revision if version is not None else 0) != former:
+                if not may_be_same(version.revision if version is not None else 0, former):
                     raise
         return send(request)
 

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 
 from .. import codec
-from ..backends.conflicts import base_conflict_error
+from ..backends.conflicts import base_conflict_error, check_expected
 from ..backends.protocol import Backend, CheckpointRecord, CheckpointWrite, CommitRequest, Head, StateAt, Version, Write
 from ..backends.retries import Backoff
 from ..errors import Conflict, HistoryPruned, InvalidArgument, KeyNotFound, RefNotFound, see
@@ -255,8 +255,7 @@ class _Restore:
     def _go_live(self) -> bool:
         """Take the present live state. Returns whether other patterns than before are names of keys."""
         revision, request = self.backend.head().revision, self.request
-        if request.expected not in (None, revision):
-            raise base_conflict_error(self.backend.namespace, request.expected or 0, revision)
+        check_expected(self.backend.namespace, request.expected, revision)
         if request.previewed is not None and request.previewed > revision:  # of a namespace that was dropped since
             raise base_conflict_error(self.backend.namespace, request.previewed, revision)
         self.live = StateAt(revision, self.backend.now())
@@ -429,8 +428,7 @@ def _go(
     backend: Backend, head: Head, revision: int, marks: tuple[int, int, int], reason: str, commit: Committer,
     expected: int | None, dry_run: bool,
 ) -> Diff:  # fmt: skip
-    if expected is not None and head.revision != expected:
-        raise base_conflict_error(backend.namespace, expected, head.revision)
+    check_expected(backend.namespace, expected, head.revision)
     live, target = StateAt(head.revision, backend.now()), resolve(backend, revision, head)
     # Equal times leave out entries that only expired: undo takes back writes alone.
     low, high = sorted((StateAt(revision, 0), StateAt(head.revision, 0)), key=lambda point: point.revision)

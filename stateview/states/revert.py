@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..arguments import KeyName
-from ..backends.conflicts import base_conflict_error
+from ..backends.conflicts import check_expected
 from ..backends.protocol import Backend, StateAt, Version
 from ..backends.retries import Backoff
 from ..errors import Conflict, KeyNotFound, NextStep, RefNotFound
@@ -60,8 +60,7 @@ class _Revert:
 
     def __init__(self, backend: Backend, revision: int, expected: int | None) -> None:
         head = backend.head()
-        if expected not in (None, head.revision):
-            raise base_conflict_error(backend.namespace, expected or 0, head.revision)
+        check_expected(backend.namespace, expected, head.revision)
         commit_at(backend, head, revision)
         self.backend, self.revision = backend, revision
         self.labels = ("live", str(revision - 1))

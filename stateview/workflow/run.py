@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from .. import codec
-from ..arguments import checked
+from ..arguments import checked, may_be_same
 from ..backends.protocol import CheckpointWrite, CommitRequest, Head, Version, Write
 from ..errors import Conflict, InvalidArgument, LockLost, StateException, run, see
 from ..model import check_lock
@@ -256,7 +256,7 @@ class Run:
         adopted = {}
         for key in keys:
             version = found.get(key)
-            if (version.revision if version is not None else 0) == self._revisions.get(key, 0):
+            if may_be_same(version.revision if version is not None else 0, self._revisions.get(key, 0)):
                 continue
             if version is None or version.value not in self._tried.get(key, ()):
                 raise self._changed_error()

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
+from ...arguments import Revision
 from ...errors import Damaged, Sealed, run
 from ...model import Commit, now, to_datetime
 from ..conflicts import history_pruned_error
@@ -99,7 +100,7 @@ class Reader(Contact, ABC):
     def head(self) -> Head:
         revision, moment, count, floor, lineage, _ = self._eval(read_scripts.HEAD)
         self._revision = int(revision)
-        return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
+        return Head(Revision(int(revision), int(moment)), int(moment), int(count), int(floor), lineage.decode())
 
     def history_format(self) -> int:
         """Make one round trip."""
@@ -216,8 +217,10 @@ class Reader(Contact, ABC):
         """Parse an entry, and unpack its value."""
         if chain is not None and entry[:1] == b"*":
             revision, moment, expires, _ = self._split(key, entry[1:])
+            self._link.answers.meet(revision, key)
             return Version(key, packing.value_of(self, chain, key, revision), revision, moment, expires)
         revision, moment, expires, stored = self._split(key, entry)
+        self._link.answers.meet(revision, key)
         return Version(key, self._unpacked(stored, key, revision), revision, moment, expires)
 
     def _unpacked(self, stored: bytes, key: str, revision: int) -> bytes:
@@ -235,10 +238,9 @@ class Reader(Contact, ABC):
     def _split(self, key: str, entry: bytes) -> tuple[int, int, int, bytes]:
         """Return revision, time, expiry and stored value of an entry."""
         try:
-            start, moment, expires, stored = entry.split(b" ", 3)
-            revision = int(start)
-            self._link.answers.meet(revision)
-            return revision, int(moment), int(expires), stored
+            start, text, expires, stored = entry.split(b" ", 3)
+            moment = int(text)
+            return Revision(int(start), moment), moment, int(expires), stored
         except ValueError as error:
             raise self._damaged(f"the entry {key[:60]!r}") from error
 
@@ -384,8 +386,8 @@ class Reader(Contact, ABC):
                 value = packing.value_of(self, chain, key, int(revision))
             elif kept[:1] == b"V":
                 value = self._unpacked(kept[1:], key, int(revision))
-            self._link.answers.meet(int(revision))
-            versions.append(Version(key, value, int(revision), int(moment), int(expires)))
+            self._link.answers.meet(int(revision), key)
+            versions.append(Version(key, value, Revision(int(revision), int(moment)), int(moment), int(expires)))
         return versions
 
     @_rereads

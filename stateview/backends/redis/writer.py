@@ -11,6 +11,7 @@ import msgspec
 import redis
 from redis.exceptions import AskError, MovedError, ResponseError
 
+from ...arguments import Revision
 from ...errors import (
     COMMITTED,
     NOTHING_CHANGED,
@@ -23,14 +24,13 @@ from ...errors import (
     tells_what_was_done,
 )
 from ..conflicts import (
-    base_conflict_error,
-    check_base,
     check_new,
     checkpoint_conflict_error,
     history_pruned_error,
     key_conflict_error,
     lost_revision_error,
     plain_data_error,
+    stale_base_error,
 )
 from ..protocol import CheckpointWrite, CommitRequest, Head, ProgressCount
 from ..retries import Backoff
@@ -69,8 +69,9 @@ class Writer(Reader, ABC):
         if not isinstance(reply, bytes):
             self._raise_conflict(reply, batch)
         revision, moment, count, floor, lineage, *tend = reply.split(b" ", 5)
-        head = Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
-        self._revision = head.revision
+        number, time_ = int(revision), int(moment)
+        head = Head(Revision(number, time_), time_, int(count), int(floor), lineage.decode())
+        self._revision = number
         self._saw(b"%b %b %b" % (lineage, revision, moment), asked)
         if batch.writes:
             self._remember(batch, head)
@@ -85,8 +86,8 @@ class Writer(Reader, ABC):
 
         Another commit may have this revision now.
         """
-        for revision in (*batch.expected.values(), batch.base or 0):
-            if self._link.answers.is_lost(revision):
+        for key, revision in (*batch.expected.items(), ("", batch.base or 0)):
+            if self._link.answers.is_lost(revision, key):
                 raise lost_revision_error(self.namespace, revision)
 
     def _check_replicas(self, revision: int, replicas: int | ResponseError) -> None:
@@ -276,7 +277,7 @@ class Writer(Reader, ABC):
             options["lineage"] = lineage
         if batch.token:
             number = batch.token.encode(), b"1"
-        record = _encode([reason, author, len(batch.writes), *batch.undo])
+        record = _encode([reason, author, len(batch.writes), *map(int, batch.undo)])
         words = [_encode(options) if options else b"", record, *number, b"%d" % self.keep]
         words.append(b"" if known is None else known.text)
         pack = values.pack
@@ -295,8 +296,7 @@ class Writer(Reader, ABC):
         """Raise the error for a reply of COMMIT that a precondition is not met."""
         status = reply[0]
         if status == b"base":
-            check_base(batch, self.namespace, int(reply[1]))
-            raise base_conflict_error(self.namespace, batch.base or 0, int(reply[1]))
+            raise stale_base_error(self.namespace, batch.base or 0, int(reply[1]))
         if status == b"key":
             raise key_conflict_error(reply[1].decode(), int(reply[2]), int(reply[3]))
         if status == b"mark":
@@ -333,22 +333,28 @@ def _options(batch: CommitRequest) -> dict[str, Any]:
     """Return what only some commits ask for, as COMMIT takes it."""
     options: dict[str, Any] = {}
     if batch.base is not None:
-        options["base"] = batch.base
+        options["base"] = _witness(batch.base)
     if batch.expected:
-        options["expected"] = batch.expected
+        options["expected"] = {key: _witness(revision) for key, revision in batch.expected.items()}
     if batch.time:
         options["time"] = batch.time
     if batch.marks:
         options["marks"] = [_mark(mark) for mark in batch.marks]
     if batch.unmarks:
-        options["unmarks"] = batch.unmarks
+        options["unmarks"] = [(name, int(revision)) for name, revision in batch.unmarks]
     return options
+
+
+def _witness(revision: int) -> int | tuple[int, int]:
+    """Return a revision as COMMIT takes it: with the time of its commit, if that is known."""
+    moment = getattr(revision, "time", 0)
+    return (int(revision), moment) if moment else int(revision)
 
 
 def _mark(mark: CheckpointWrite) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": mark.name}
     if mark.revision is not None:
-        fields["revision"] = mark.revision
+        fields["revision"] = int(mark.revision)
     for name in ("note", "time", "fresh", "after"):
         if value := getattr(mark, name):
             fields[name] = value

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from ... import codec
-from ...arguments import KeyName
+from ...arguments import KeyName, may_be_same
 from ...backends.conflicts import key_conflict_error
 from ...errors import Conflict, KeyNotFound, see
 from ...model import ABSENT, SealedValue, format_time, is_key
@@ -217,7 +217,7 @@ def expire(context: Context, args: dict[str, Any]) -> ActionResult:
     key, ttl = args["key"], _expiry(args["duration"])
     if args.get("dry_run"):
         revision = context.manager.entry(key).revision
-        if args.get("expected", revision) != revision:
+        if not may_be_same(args.get("expected", revision), revision):
             raise key_conflict_error(key, args["expected"], revision)
         from .checkpoints import DRY_RUN
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ...arguments import may_be_same
 from ...backends.conflicts import key_conflict_error
 from ...errors import NOTHING_CHANGED, Conflict
 from ...states.transaction import Transaction
@@ -35,7 +36,7 @@ def preview(
     transaction = context.manager.begin()
     for key in keys:
         revision = transaction.revision(key)
-        if args.get("expected", revision) != revision:
+        if not may_be_same(args.get("expected", revision), revision):
             raise key_conflict_error(key, args["expected"], revision)
         if revision > args.get("previewed", revision):
             raise Conflict(f"key {key!r} was written since revision {args['previewed']}", NOTHING_CHANGED)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ from conftest import REDIS
 from redis_proxy import RedisProxy
 from redis_servers import running, until
 
-from stateview import Conflict, KeyNotFound, LockLost, NotReplicated, Rewound, StateManager
+from stateview import Conflict, KeyNotFound, LockLost, NotReplicated, Revision, Rewound, StateManager
 from stateview.cli.exit_codes import ExitCode, exit_code
+from stateview.cli.program import main
+from stateview.model import to_datetime
 
 
 @pytest.fixture(params=REDIS)
@@ -129,9 +133,90 @@ def test_a_revision_that_is_used_again_is_another(
     assert state.save("k", "mine", expected=state.entry("k").revision) == 4 + later
 
 
+BETWEEN: dict[str, Callable[[StateManager], Any]] = {
+    "revision": lambda state: state.revision,
+    "log": lambda state: state.log(),
+    "list_keys": lambda state: state.list_keys(),
+    "load of another key": lambda state: state.load("absent", None),
+    "save of another key": lambda state: state.save("z", 1),
+}
+
+
+@pytest.mark.parametrize("kind", [Revision, int])
+@pytest.mark.parametrize("act", BETWEEN)
+def test_a_lost_revision_stays_lost_whatever_else_was_asked(
+    url: str, manage: Any, rewind: Callable[[], None], act: str, kind: type[int]
+) -> None:
+    state, other = manage(url, "main"), manage(url, "main")
+    read = state.entry("k").revision
+    assert type(read) is Revision
+    rewind()
+    for number in range(3):
+        other.save("k", f"other {number}")
+    with pytest.raises(Rewound):
+        state.load("k", fresh=True)
+    BETWEEN[act](state)
+    with pytest.raises(Conflict, match=r"at another commit of revision 6|was lost"):
+        state.save("k", "mine", expected=read if kind is Revision else int(read))
+    assert state.load("k", fresh=True) == "other 2"
+    if kind is Revision:  # it knows its time, so nothing makes another commit of it
+        with pytest.raises(Conflict, match="at another commit of revision"):
+            state.save("k", "mine", expected=read)
+        assert pickle.loads(pickle.dumps(read)).time == read.time
+        given = f"6@{to_datetime(read.time).isoformat()}"
+        for words in (["save", "k", "mine"], ["delete", "k", "--dry-run"], ["expire", "k", "1h"]):
+            assert main(["-s", url, "-n", "main", *words, "--expected", given]) == ExitCode.CONFLICT
+    assert state.save("k", "mine", expected=state.entry("k").revision) > 6
+
+
+def test_undo_and_a_lock_know_another_commit_of_their_revision(url: str, manage: Any) -> None:
+    state, other = manage(url, "main"), manage(url, "main")
+    state.save("k", 1)
+    past = Past(url)
+    state.save("k", 2)
+    live = state.revision
+    past.put_back()
+    other.save("x", "other")
+    with pytest.raises(Rewound):
+        state.load("k", fresh=True)
+    state.list_keys()
+    with pytest.raises(Conflict, match="was lost"):
+        state.undo(expected=live)
+    assert other.load("x") == "other"
+    past = Past(url)
+    mine = state.lock("job", ttl=0.6)
+    mine.acquire()
+    past.put_back()
+    theirs = other.lock("job", ttl=30)
+    with suppress(Rewound):
+        other.revision
+    theirs.acquire()
+    until(lambda: mine.is_lost)
+    assert not theirs.is_lost
+    theirs.release()
+    with pytest.raises(LockLost):
+        mine.release()
+
+
+def test_a_revision_with_its_time_serves_after_writes_that_keep_the_time_of_an_entry(url: str, manage: Any) -> None:
+    state = manage(url, "main")
+    state.save("k", 1)
+    state.checkpoint("c")
+    state.save("k", 2)
+    state.restore_checkpoint("c")
+    assert state.save("k", 3, expected=state.revision) == state.entry("k").revision
+    state.restore_checkpoint("c")
+    assert state.save("k", 4, expected=state.entry("k").revision) == state.revision
+    state.expire("k", 100)
+    assert state.save("k", 5, expected=state.revision)
+    state.rename("k", "m")
+    assert state.save("m", 6, expected=state.revision)
+    assert state.undo(expected=state.revision)
+
+
 def test_a_transaction_that_began_before_does_not_end_after(url: str, manage: Any, rewind: Callable[[], None]) -> None:
     state, other = manage(url, "main"), manage(url, "main")
-    with pytest.raises(Conflict, match="was lost"), state.transaction() as tx:
+    with pytest.raises(Conflict, match="not at revision 6 as expected"), state.transaction() as tx:
         assert tx.load("k") == 5
         tx.save("k", 6)
         rewind()

@@ -28,7 +28,7 @@ class Answers:
         self.newest: Answer | None = None
         self._known: deque[Answer] = deque(maxlen=MAX_ANSWERS)
         self._lost = range(0)  # revisions of commits that may be lost
-        self._met: set[int] = set()  # those of them that the server has given since
+        self._met: set[tuple[str, int]] = set()  # those of them that the server has given since, of a key or of none
 
     def add(self, text: bytes) -> Answer:
         """Parse an answer, and remember it unless a newer one is known."""
@@ -43,14 +43,17 @@ class Answers:
         self.meet(answer.revision)
         return answer
 
-    def meet(self, revision: int) -> None:
-        """Take note that the server has given a version or a commit of a revision."""
+    def meet(self, revision: int, key: str = "") -> None:
+        """Take note that the server has given the version of a key, or a commit, of a revision."""
         if self._lost and revision in self._lost:
-            self._met.add(revision)
+            self._met.add((key, revision))
 
-    def is_lost(self, revision: int) -> bool:
-        """Return whether the commit of a revision may be lost, and the server has not given another since."""
-        return revision in self._lost and revision not in self._met
+    def is_lost(self, revision: int, key: str = "") -> bool:
+        """Return whether a number may be that of a lost commit. It is not if the server tells by the time of a commit.
+
+        A number without a time may be what the server has given since, for this key.
+        """
+        return revision in self._lost and not getattr(revision, "time", 0) and (key, revision) not in self._met
 
     def known(self) -> list[Answer]:
         """Return the answers that this client remembers, oldest first."""

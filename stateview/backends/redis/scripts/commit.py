@@ -70,22 +70,27 @@ if not flags or call('HLEN', live) ~= size or size == 0 and had(1) or versions ~
   whole(2, 13)
   flags = nil
 end
-if options.base and options.base ~= revision then return {'base', int(revision)} end
 local clock_time = clock()
 local since = tonumber(clock_time)  -- of durations; the times of commits rise, even if the clock steps back
 local now = math.max(since, last + 1)
 local had_expiry = not flags or had(3)
 local expired_count = had_expiry and call('ZCOUNT', expiry, '-inf', clock_time) or 0
-if options.expected then
-  for key, expected in pairs(options.expected) do
+if options.base or options.expected then
+  local function is_at(expected, r, time)  -- a revision alone, or with the time of its commit: others had its number
+    if type(expected) ~= 'table' then return r == expected end
+    return r == expected[1] and (tonumber(time) == expected[2] or
+      string.match(call('HGET', commits, int(r)) or '', '^%d+') == int(expected[2]))
+  end
+  if options.base and not is_at(options.base, revision, last) then return {'base', int(revision)} end
+  for key, expected in pairs(options.expected or {}) do
     local packed = call('HGET', live, key)
-    local r, e = 0, 0
+    local r, e, t = 0, 0, 0
     if packed then
-      local a, _, c = split(packed)
-      r, e = tonumber(a), tonumber(c)
+      local a, b, c = split(packed)
+      r, e, t = tonumber(a), tonumber(c), b
     end
     if e ~= 0 and e <= since then r = 0 end
-    if r ~= expected then return {'key', key, expected, r} end
+    if not is_at(expected, r, t) then return {'key', key, type(expected) == 'table' and expected[1] or expected, r} end
   end
 end
 if options.marks then
