@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from abc import ABC
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import redis
-from redis.exceptions import AskError, MovedError, ResponseError
+from redis.exceptions import AskError, MovedError, RedisClusterException, RedisError, ResponseError
 
 from ...arguments import Revision
 from ...errors import (
@@ -171,18 +172,19 @@ class Writer(Reader, ABC):
 
         def act(client: Any) -> Any:
             try:
-                return self._run(client, session, COMMIT, words, then)
+                return self._run(client, session, COMMIT, words, then, directly=True)
             except NoConnection:
                 if not isinstance(client, redis.Redis):
-                    reach(client, self._keys[0])
+                    with suppress(RedisError, RedisClusterException):  # whatever it meets, the commit was not sent
+                        reach(client, self._keys[0])
                 raise
             except (MovedError, AskError):
                 if isinstance(client, redis.Redis):
                     raise
                 # redis-py follows the slot, and learns where it is. Then the commit is sent once more: WAIT waits for
                 # the writes of its own connection.
-                self._run(client, session, COMMIT, words)
-                return self._run(client, session, COMMIT, words, then)
+                reply = self._run(client, session, COMMIT, words)
+                return self._run(client, session, COMMIT, words, then, directly=True) if then else reply
 
         if not self._ready:
             self._handshake()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import threading
 from functools import partial
 from pathlib import Path
 
 import failovers
 import pytest
+import redis
 import redis_topologies
 from conftest import REDIS
 from failovers import KINDS, fail_over_as_asked
+from redis_servers import running
 from redis_topologies import HASTE
 from stress import first
 from test_linearizability import check
 
-from stateview import NotReplicated, StateManager
+from stateview import BackendUnavailable, NotReplicated, ReadOnly, StateManager
 
 SERVER = next(iter(REDIS.values()), "")
 FAILOVERS = int(os.environ.get("REDIS_FAILOVERS", "1"))  # of each topology
@@ -61,3 +64,41 @@ def test_a_client_of_a_cluster_that_met_the_dead_primary_finds_the_next(wait_rep
         except NotReplicated:
             assert wait_replicas
         assert first.load("k", fresh=True) == 2
+
+
+@pytest.mark.stress
+def test_a_commit_that_no_connection_of_a_cluster_carried_is_known_not_to_be_made() -> None:
+    with (
+        redis_topologies.cluster(SERVER, proxied=True) as servers,
+        StateManager(f"{servers.url}?socket_timeout=1", "main", timeout=2) as state,
+    ):
+        state.save("k", 1)
+        for proxy in servers.proxies:
+            proxy.cut(proxy.plain)
+            proxy.plain.swallows = True
+        try:
+            with pytest.raises(BackendUnavailable):
+                state.save("k", 2)
+        finally:
+            for proxy in servers.proxies:
+                proxy.plain.swallows = False
+                proxy.cut(proxy.plain)
+        assert state.load("k", fresh=True) == 1
+
+
+@pytest.mark.parametrize("way", ["argument", "URL", "none"])
+def test_a_replica_that_becomes_the_primary_within_the_timeout_takes_the_commit(way: str) -> None:
+    with running(SERVER) as former, running(SERVER) as url:
+        client = redis.Redis.from_url(url)
+        client.replicaof("127.0.0.1", former.rpartition(":")[2])
+        address = f"{url}/0?timeout=20" if way == "URL" else url
+        state = StateManager(address, "main", timeout=20 if way == "argument" else None)
+        if way == "none":
+            with state, client, pytest.raises(ReadOnly):
+                state.save("k", 1)
+            return
+        promotion = threading.Timer(1.0, lambda: client.replicaof("NO", "ONE"))
+        promotion.start()
+        with state, client:
+            assert state.save("k", 1) == 1
+        promotion.join()

@@ -189,3 +189,19 @@ def test_a_commit_without_one_right_is_refused_as_a_whole_until_the_right_is_giv
             assert owner.list_keys() == state.list_keys() == ["k"] and owner.doctor().ok
             user("clumsy", LINES["writer"])
             assert state.save("other", 2) == 2
+
+
+@pytest.mark.parametrize("command", ["time", "exists", "hgetall", "hget", "hmget", "hlen"])
+@pytest.mark.parametrize("act", ["load", "list_keys", "log", "checkpoint"])
+def test_a_right_that_is_missing_is_named_by_whatever_needs_it(url, user, command, act):
+    with StateManager(url, "main") as owner:
+        owner.save("k", 1)
+    acts = {"load": lambda state: state.load("k"), "list_keys": lambda state: state.list_keys(),
+            "log": lambda state: state.log(), "checkpoint": lambda state: state.checkpoint("c")}  # fmt: skip
+    with StateManager(user("clumsy", f"{LINES['writer']} -{command}"), "main") as state:
+        try:
+            acts[act](state)
+        except BackendError as error:
+            assert f"+{command}" in str(error) or f"'{command}'" in str(error), error
+        else:
+            assert (command, act) in {("hlen", "load")}

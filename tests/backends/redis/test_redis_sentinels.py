@@ -16,6 +16,7 @@ from redis_proxy import RedisProxy
 from redis_servers import Server, until
 
 from stateview import BackendUnavailable, StateException, StateManager
+from stateview.backends.redis.connections.sentinels import IDLE_SECONDS
 
 PATH = next(iter(REDIS.values()), "")
 LINES = """sentinel monitor store 127.0.0.1 {port} 2
@@ -89,6 +90,24 @@ def test_an_open_manager_leaves_the_former_primary_once_a_sentinel_knows_of_the_
         with StateManager(present, "main") as other:
             other.save("k", 2)
             until(lambda: _load(state) == 2)
+
+
+@pytest.mark.parametrize("consistency", ["strict", "cached"])
+def test_the_first_call_after_a_pause_waits_for_the_sentinels(
+    watch: Watch, primaries: list[str], stack: ExitStack, consistency: str
+) -> None:
+    former, present = primaries
+    late = stack.enter_context(RedisProxy())
+    url = f"redis+sentinel://{watch(former, 3)},127.0.0.1:{late.port}/store/0"
+    with StateManager(url, "main", consistency=consistency) as state:
+        state.save("k", 1)
+        assert state.load("k") == 1
+        late.lead_to(f"redis://{watch(present, 4)}")
+        with StateManager(present, "main") as other:
+            other.save("k", 2)
+        time.sleep(IDLE_SECONDS + 0.05)  # the pause
+        assert _load(state) is None  # told that its commit is not there, in place of its value
+        assert _load(state) == 2
 
 
 def _load(state: StateManager) -> Any:

@@ -14,10 +14,11 @@ import redis
 from ....errors import BackendError, Damaged, ReadOnly, run
 from ....model import now
 from ...stored_values import StoredValues
-from ..scripts.commit import COMMANDS, CONTACT
+from ..scripts.commit import COMMIT, CONTACT
 from ..scripts.common import unreadable_head
 from .client import reach
 from .errors import missing_right_error
+from .reading import commands_of
 from .server import Server
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ class Contact(Server, ABC):
         A commit that was refused in its middle would be half a commit: Redis takes back nothing that a script did. So
         the command of a commit that this user may not run is noted.
         """
-        words = [] if self.read_only else [name.encode() for name in COMMANDS]
+        words = [] if self.read_only else [name.encode() for name in commands_of(COMMIT)]
 
         def act(client: Any) -> tuple[int, Any]:
             if isinstance(client, redis.Redis):  # the connection first: it takes time of its own

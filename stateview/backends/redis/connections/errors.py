@@ -69,10 +69,15 @@ def error_code(error: Exception) -> str:
     if not isinstance(error, ResponseError):
         return ""
     text = str(error)
-    if "The user executing the script can't" in text:  # before Redis 7.2, which names the command
+    if hides_command(error):
         return "NOPERM"
     match = _IN_SCRIPT.search(text) or _AT_START.match(text)
     return match[1] if match and (match[1] in _MEANINGS or match[1] in _OTHER_CODES) else "ERR"
+
+
+def hides_command(error: Exception) -> bool:
+    """Return whether a user may not run a command of a script, and the error does not name it: before Redis 7.2."""
+    return "The user executing the script can't" in str(error)
 
 
 def is_unsupported(error: Exception) -> bool:

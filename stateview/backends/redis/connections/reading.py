@@ -1,4 +1,7 @@
-"""Which scripts only read: the server runs these under commands that refuse to write, EVAL_RO and EVALSHA_RO."""
+"""The commands of scripts, and which scripts only read.
+
+The server runs these under commands that refuse to write: EVAL_RO and EVALSHA_RO.
+"""
 
 from __future__ import annotations
 
@@ -18,4 +21,10 @@ _OPTIONS = frozenset({"BYLEX", "BYSCORE", "COUNT", "LIMIT", "MATCH", "REV", "USA
 @cache
 def is_reading(script: str) -> bool:
     """Return whether every command that a script calls only reads. A command that is not listed counts as a write."""
-    return (_READS | _OPTIONS).issuperset(_QUOTED.findall(script))
+    return _READS.issuperset(commands_of(script))
+
+
+@cache
+def commands_of(script: str) -> list[str]:
+    """Return the commands that a script calls, sorted."""
+    return sorted({*_QUOTED.findall(script)} - _OPTIONS)

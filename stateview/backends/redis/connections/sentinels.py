@@ -16,6 +16,8 @@ from redis.exceptions import RedisError
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 CHECK_SECONDS = 0.5  # between two questions who the primary is
+IDLE_SECONDS = 1.0  # without a question, after which a call waits for the answer
+WAIT_SECONDS = 0.5  # that a call waits, once for each question: silent sentinels answer nobody
 LATE_SECONDS = 0.2  # that the other sentinels are waited for when the first has answered
 
 State = dict[str, Any]  # what a sentinel says of the primary
@@ -105,24 +107,37 @@ class SentinelCheck:
     """
 
     def __init__(self) -> None:
-        self._due = time.monotonic() + CHECK_SECONDS  # the first connection asks too
+        self._answered = time.monotonic()  # when the last question ended: the first connection asks too
+        self._question: threading.Event | None = None  # set at the end of the question that is under way
 
     def start(self, pool: Any) -> None:
-        """Ask in a thread of its own, if that is due: silent sentinels would hold up a call for seconds."""
-        if time.monotonic() >= self._due:
-            self._due = float("inf")  # until the thread ends
-            try:
-                threading.Thread(target=self._ask, args=(pool,), name="stateview-sentinels", daemon=True).start()
-            except RuntimeError:  # no more threads, or the interpreter ends
-                self._due = time.monotonic() + CHECK_SECONDS
+        """Ask in a thread of its own, if that is due: silent sentinels would hold up a call for seconds.
 
-    def _ask(self, pool: Any) -> None:
+        After a pause the call waits for the answer, since the primary may have been replaced in the meantime.
+        """
+        idle = time.monotonic() - self._answered
+        if idle < CHECK_SECONDS or self._question is not None:
+            return
+        self._question = ended = threading.Event()
+        try:
+            threading.Thread(target=self._ask, args=(pool, ended), name="stateview-sentinels", daemon=True).start()
+        except RuntimeError:  # no more threads, or the interpreter ends
+            self._end(ended)
+        if idle > IDLE_SECONDS:
+            ended.wait(WAIT_SECONDS)
+
+    def _ask(self, pool: Any, ended: threading.Event) -> None:
         try:
             pool.get_master_address()  # the pool notes it, and `has_moved` compares
         except (RedisError, OSError, ValueError, AttributeError):
             pass  # no sentinel names another primary, so the connections stay
         finally:
-            self._due = time.monotonic() + CHECK_SECONDS
+            self._end(ended)
+
+    def _end(self, ended: threading.Event) -> None:
+        self._answered = time.monotonic()
+        self._question = None
+        ended.set()
 
 
 def has_moved(pool: Any, connection: Any) -> bool:

@@ -7,7 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from functools import cache, cached_property
 from hashlib import sha1
@@ -31,23 +31,26 @@ from ....errors import (
 )
 from ...fork import watch_fork
 from ...retries import Backoff
+from ..scripts.commit import DENIED
 from ..scripts.common import NAMES, UNCHECKED, WHOLE, framed
 from .answers import Answer, Answers
 from .client import NoConnection, Session, encode_bulk, open_client, pool_of
 from .errors import (
     denied,
     error_code,
+    hides_command,
     is_transient,
     is_unsupported,
     lacks_descriptors,
     may_have_applied,
     may_not_run,
+    missing_right_error,
     os_error,
     reason,
     to_state_error,
 )
 from .read_cache import InvalidationCache
-from .reading import is_reading
+from .reading import commands_of, is_reading
 from .sentinels import SentinelCheck
 from .url import Options, parse
 
@@ -109,6 +112,9 @@ class Server(ABC):
         self.namespace = namespace
         self.read_only = read_only
         self.keep = history
+        if timeout is None and "timeout=" in address:
+            with suppress(ValueError):  # the first use tells what is wrong with the URL
+                timeout = parse(address).options.timeout
         self.timeout = TIMEOUT_SECONDS if timeout is None else timeout
         self._has_sentinels = address.startswith("redis+sentinel:")
         is_single = not address.startswith(("redis+cluster:", "redis+sentinel:"))
@@ -228,7 +234,7 @@ class Server(ABC):
                 self._answered = self._answered or isinstance(error, (BusyLoadingError, redis.TimeoutError))
                 if error_code(error) == "READONLY":
                     self._abandon(client)  # a new connection may lead to the new primary
-                    if not (self._wrote or is_replica):
+                    if not (self._wrote or is_replica or self._first_timeout == self.timeout):
                         is_replica = True  # rather than a primary that has just become one
                         backoff = Backoff(FIRST_CONTACT_SECONDS, MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
                 if is_transient(error, cause) and backoff.wait():
@@ -311,23 +317,47 @@ class Server(ABC):
             self._sessions.append(session)
 
     def _run(
-        self, client: Any, session: Session, script: str, words: list[bytes], then: bytes = b"", whole: bool = False
-    ) -> Any:
+        self, client: Any, session: Session, script: str, words: list[bytes], then: bytes = b"", whole: bool = False,
+        directly: bool = False,
+    ) -> Any:  # fmt: skip
         """Run a script on the keys of the namespace, see `Session.send`. With `whole` its text is sent at once.
+
+        On a cluster redis-py sends it, and follows a slot that has moved; with `directly` the session sends it.
 
         A script that only reads is sent by a command that refuses to write, so a reader needs no right to run others.
         A server or a user without this command takes another round trip, once for this backend.
+
+        Raises:
+            BackendError: the user lacks the right to run a command of a script that only reads.
+
         """
+        try:
+            return self._run_as_allowed(client, session, script, words, then, whole, directly)
+        except ResponseError as error:
+            if hides_command(error) and is_reading(script) and (name := self._denied_in(client, session, script)):
+                raise missing_right_error(self.url, name) from None
+            raise
+
+    def _denied_in(self, client: Any, session: Session, script: str) -> str:
+        """Return a command of a script that this user may not run. Before Redis 7.2, an error does not name it."""
+        words = [name.encode() for name in commands_of(script)]
+        found = self._run_as_allowed(client, session, DENIED, words, b"", True, False)
+        return found.decode().lower() if found else ""
+
+    def _run_as_allowed(
+        self, client: Any, session: Session, script: str, words: list[bytes], then: bytes, whole: bool,
+        directly: bool,
+    ) -> Any:  # fmt: skip
         refused = None
         if self._reads_only(script):
             try:
-                return self._send_script(client, session, script, words, then, whole, "_RO")
+                return self._send_script(client, session, script, words, then, whole, directly, "_RO")
             except ResponseError as error:
                 if not is_unsupported(error) or is_transient(error):
                     raise
                 refused = error
         try:
-            reply = self._send_script(client, session, script, words, then, whole)
+            reply = self._send_script(client, session, script, words, then, whole, directly)
         except ResponseError as error:
             if refused is not None and may_not_run(error, "eval"):
                 raise refused from None
@@ -341,18 +371,19 @@ class Server(ABC):
         return self._link.has_reading_scripts and is_reading(script)
 
     def _send_script(
-        self, client: Any, session: Session, script: str, words: list[bytes], then: bytes, whole: bool, suffix: str = ""
-    ) -> Any:
+        self, client: Any, session: Session, script: str, words: list[bytes], then: bytes, whole: bool,
+        directly: bool, suffix: str = "",
+    ) -> Any:  # fmt: skip
         """Send EVALSHA, or EVAL with `whole` or if the server does not know the script; each with a suffix."""
         try:
-            if then or isinstance(client, redis.Redis):
+            if directly or isinstance(client, redis.Redis):
                 return session.send(pool_of(client, self._keys[0]), self._command(script, whole, suffix), words, then)
             name, text = ("EVAL", script) if whole else ("EVALSHA", script_hash(script))
             return client.execute_command(name + suffix, text, len(self._keys), *self._keys, *words)
         except NoScriptError:
             if whole:
                 raise
-            return self._send_script(client, session, script, words, then, True, suffix)
+            return self._send_script(client, session, script, words, then, True, directly, suffix)
 
     def _command(self, script: str, whole: bool, suffix: str) -> tuple[int, bytes]:
         """Return how many words a call of a script begins with, and these in the server's protocol."""

@@ -82,6 +82,7 @@ class Options(NamedTuple):
     wait_timeout: Annotated[float, _seconds] = 1.0  # seconds that a commit waits for them
     consistency: Annotated[str, _word("cached", "strict")] = "cached"  # whether repeated loads come from memory
     max_stale: Annotated[float, _seconds] = 0.5  # seconds that a load from memory may be old
+    timeout: Annotated[float | None, _seconds] = None  # seconds to retry through transient errors
 
 
 _OWN: dict[str, Parser] = {

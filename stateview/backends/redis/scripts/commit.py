@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from ...deltas import FANOUT, MIN_BYTES, SMALL_FANOUT
 from .common import FLAGS, KEPT, LOST, PARTS, TEXT, TRIM, WHOLE
 from .paged_lists import BEFORE, READ_LISTS, WRITE_LISTS
@@ -366,7 +364,7 @@ return 1
 
 CONTACT = PARTS + """
 -- The first contact. Returns the server's clock, how many parts beside the head exist, the head, and the first command
--- of ARGV that this user may not run on the head, given twice for RENAME. Redis 7 tells.
+-- of ARGV that this user may not run, as DENIED tells.
 local t = call('TIME')
 local out = {t[1], t[2], call('EXISTS', unpack(KEYS, 2)), call('HGETALL', head)}
 for _, command in ipairs(redis.acl_check_cmd and ARGV or {}) do
@@ -375,7 +373,13 @@ end
 return out
 """
 
-COMMANDS = sorted({*re.findall(r"call\('([A-Z]+)'", COMMIT)})
+DENIED = """
+-- Returns the first command of ARGV that this user may not run on the head, given twice for RENAME. Redis 7 tells.
+for _, command in ipairs(redis.acl_check_cmd and ARGV or {}) do
+  if not redis.acl_check_cmd(command, KEYS[1], KEYS[1]) then return command end
+end
+return false
+"""
 
 PUT_KEYRING = PARTS + """
 -- Store or remove the keyring. ARGV: the document, or nothing; the document that lies there, or nothing. Returns 1; or
