@@ -22,6 +22,10 @@ DEFAULT_ROOT = ".claude/state"
 DEFAULT_REDIS = "redis://localhost:6379/0"
 GROUP = "stateview.backends"
 VARIABLE = r"\$\{(\w+)\}"  # an environment variable in a store URL
+_SHOWN_OPTIONS = (  # of a Redis URL: what stands after any other name may be a password that is spelled wrong
+    "allow_eviction|client_name|consistency|db|health_check_interval|lib_name|lib_version|max_connections|max_stale"
+    "|protocol|retry_on_timeout|sentinel_username|socket_\\w+|ssl(_\\w+)?|timeout|username|wait_replicas|wait_timeout"
+)
 SECRET_OPTION = r"(?i)(\w*(?:pass|pwd|auth|secret|token)\w*=)([^&]*)"  # of a store URL, and its value
 _making: set[tuple[int, str]] = set()  # threads, and the kind of backend that each imports and makes
 
@@ -168,14 +172,51 @@ def mask(url: str) -> str:
     login, at, rest = url[len(start) :].rpartition("@")
     user, colon, password = login.partition(":")
     shown = f"{user}:{_hidden(password)}" if colon else login if "//" in start else "***"
-    masked = f"{start}{shown}@{rest}" if at else url
+    if kind is not None and kind.name == "redis" and "//" in start:
+        rest = _mask_misplaced(rest, start)
+    masked = f"{start}{shown}@{rest}" if at else start + rest
     return re.sub(SECRET_OPTION, lambda match: match[1] + _hidden(match[2]), masked)
+
+
+def mask_logins(text: str) -> str:
+    """Return a text with the password hidden in each Redis URL in it."""
+    import re
+
+    login = r"((?:rediss?|redis\+\w+|unix):[^\s:@]*:)([^\s@'\"]+)(?=@)"
+    return re.sub(login, lambda match: match[1] + _hidden(match[2]), text)
+
+
+def _mask_misplaced(rest: str, start: str) -> str:
+    """Hide what stands behind the login of a Redis URL where it cannot stand: it may be a password."""
+    import re
+
+    body, question, query = rest.partition("?")
+    if not start.startswith("unix"):
+        hosts, *names = body.split("/")
+        is_name = r"[\w.-]+" if start.startswith("redis+sentinel") else r"\d+"
+        names = [name if re.fullmatch(is_name, name) else _hidden(name) for name in names]
+        body = "/".join([",".join(map(_mask_host, hosts.split(","))), *names])
+    parts = [
+        part if re.fullmatch(_SHOWN_OPTIONS, part.partition("=")[0]) or re.match(SECRET_OPTION, part)
+        else re.sub(r"^(\w+=)?(.+)", lambda match: (match[1] or "") + _hidden(match[2]), part)
+        for part in query.split("&")
+    ]  # fmt: skip
+    return body + question + "&".join(parts)
+
+
+def _mask_host(text: str) -> str:
+    import re
+
+    if text.startswith("["):
+        return text if re.fullmatch(r"\[[\w:.%]*\](:\d*)?", text) else "***"
+    host, colon, port = text.partition(":")
+    return text if not colon or port.isdigit() else f"{host}:{_hidden(port)}"
 
 
 def _hidden(password: str) -> str:
     import re
 
-    return password if re.fullmatch(VARIABLE, password) else "***"
+    return password if re.fullmatch(rf"(?:{VARIABLE})*", password) else "***"
 
 
 def kind_of(store: Store) -> BackendKind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_plus
 
 from . import SECRET_OPTION, VARIABLE, find_kind
 
@@ -82,9 +82,9 @@ def _places(url: str, host: int) -> Iterator[tuple[int, int, str]]:
     colon = url.find(":", start, host)
     if start <= colon < host - 2:
         yield colon + 1, host - 1, ""
-    for match in re.finditer(SECRET_OPTION, url[host:]):
-        if match[2]:
-            yield host + match.start(2), host + match.end(2), match[1].rstrip("=")
+    for match in re.finditer("([^?&=]+=)([^&]+)", url[host:]):
+        if name := re.match(SECRET_OPTION, unquote_plus(match[1])):
+            yield host + match.start(2), host + match.end(2), name[1].rstrip("=")
 
 
 def _encoded(text: str) -> str:

@@ -239,9 +239,16 @@ def write_output(pieces: Iterable[str], at_once: bool = False) -> bool:
 
 
 def print_message(text: str) -> None:
-    """Print a message to standard error, with control characters escaped; standard output is for data."""
+    """Print a message to standard error, with control characters escaped; standard output is for data.
+
+    A message may repeat a word that somebody typed, such as a store URL in the wrong place: its password is hidden.
+    """
     from .render import escape_lines
 
+    if "@" in text:
+        from ..backends import mask_logins
+
+        text = mask_logins(text)
     print(escape_lines(text), file=sys.stderr, flush=True)
 
 

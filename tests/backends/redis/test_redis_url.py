@@ -10,14 +10,15 @@ from stateview.cli.program import main
 from stateview.errors import BackendError, InvalidName
 
 REFUSED = {
-    "redis://h/1/2": "database '1/2'", "redis://h/abc": "database 'abc'", "redis://h/-1": "database '-1'",
-    "redis://h/1.5": "database '1.5'", "redis://h/0;x": "database '0;x'", "rediss://h/1/2": "database '1/2'",
-    "redis://h:abc/0": "port 'abc'", "redis://h:0/0": "port '0'", "redis://h:70000": "port '70000'",
-    "redis://h:/0": "port ''", "redis://h:6379:1/0": "port '6379:1'", "redis://h:-1": "port '-1'",
-    "redis://[::1/0": "IPv6", "redis://[::1]x/0": "IPv6", "redis://::1/0": "port ':1'",
+    "redis://h/1/2": "of a database", "redis://h/abc": "of a database", "redis://h/-1": "of a database",
+    "redis://h/1.5": "of a database", "redis://h/0;x": "of a database", "rediss://h/1/2": "of a database",
+    "redis://h:abc/0": "a port is not", "redis://h:0/0": "a port is not", "redis://h:70000": "a port is not",
+    "redis://h:/0": "a port is not", "redis://h:6379:1/0": "a port is not", "redis://h:-1": "a port is not",
+    "redis://[::1/0": "IPv6", "redis://[::1]x/0": "IPv6", "redis://::1/0": "a port is not",
     "redis://a,b/0": "several servers",
     "redis://h/0#x": "after #", "redis://h /0": "blank", "redis://h/1?db=2": "give it once", "redis://h?db=": "db has",
-    "redis://h?db=x": "db is not", "redis://h?dbb=1": "'dbb'", "redis://h?ssl=true": "'ssl'", "redis://h?x": "'x'",
+    "redis://h?db=x": "db is not", "redis://h?dbb=1": "'dbb'", "redis://h?ssl=true": "'ssl'",
+    "redis://h?x": "of that name",
     "redis://h?ssl_ca_certs=x": "'ssl_ca_certs'", "redis://h?host=i": "host is",
     "redis://h?port=1": "port is part",
     "redis://h?socket_timeout=x": "socket_timeout", "redis://h?socket_timeout=0": "socket_timeout",
@@ -29,12 +30,15 @@ REFUSED = {
     "rediss://h?ssl_ca_certs=/nowhere/ca.pem": "ssl_ca_certs names a file",
     "rediss://h?ssl_cert_reqs=x": "ssl_cert_reqs",
     "rediss://h?ssl_bogus=1": "'ssl_bogus'", "unix://": "whole path", "unix://host/x.sock": "whole path",
-    "unix:///x.sock?db=x": "db is not", "redis+cluster://h/abc": "database 'abc'", "redis+cluster://h/3": "database 3",
+    "unix:///x.sock?db=x": "db is not", "redis+cluster://h/abc": "of a database", "redis+cluster://h/3": "database 3",
     "redis+cluster://h?db=3": "database 3", "redis+cluster://h?read_from_replicas=1": "'read_from_replicas'",
-    "redis+sentinel://h:x/m": "port 'x'", "redis+sentinel://h/m/1/2": "m/1/2", "redis+sentinel://h/m/x": "database 'x'",
+    "redis+sentinel://h:x/m": "a port is not", "redis+sentinel://h/m/1/2": "nothing else",
+    "redis+sentinel://h/m/x": "of a database",
     "redis+sentinel://h,/m": "host of a sentinel", "redis+sentinel:///m": "host of a sentinel",
     "redis+sentinel://h/m?bogus=1": "'bogus'", "redis+sentinel://h/m?ssl=false": "ssl is not true",
-    "redis+sentinel://h/m/1?db=2": "give it once",
+    "redis+sentinel://h/m/1?db=2": "give it once", "redis+sentinel://h/m?ssl_cert_reqs=none": "needs ssl=true",
+    "redis+cluster://h?ssl_ca_path=/": "ssl_ca_path needs ssl=true", "redis+cluster://h,": "host of a node",
+    "redis://h?timeout=0": "timeout is not",
 }  # fmt: skip
 
 
@@ -77,6 +81,8 @@ MASKED = {
     "postgres://u:pw@h": "postgres://u:***@h", "redis:password=pw": "redis:password=***",
     "redis://h?PASSWORD=pw&db=1": "redis://h?PASSWORD=***&db=1", "redis://h?auth=pw": "redis://h?auth=***",
     "redis+sentinel://a:1,b:2/m?Sentinel_Password=pw": "redis+sentinel://a:1,b:2/m?Sentinel_Password=***",
+    "redis://u:pw": "redis://u:***", "redis://h/0&password=pw": "redis://h/***", "redis://h?p%61ssword=pw": "redis://h?***",
+    "redis://h?pw=x&timeout=5": "redis://h?pw=***&timeout=5", "redis+sentinel://h/a=pw/0": "redis+sentinel://h/***/0",
     "redis://:p\nw@h": "redis://:***@h", "json:/a:b@c": "json:/a:b@c", "redis://a:1,b:2": "redis://a:1,b:2",
 }  # fmt: skip
 
@@ -94,7 +100,13 @@ def test_no_error_shows_the_password_of_a_url_that_is_not_one() -> None:
 
 
 def test_no_value_of_an_option_is_shown() -> None:
-    for url in ("redis://h?pasword=hunter2", "redis://h?password=hunter2&password=hunter2"):
+    urls = (
+        "redis://h?pasword=hunter2", "redis://h?password=hunter2&password=hunter2", "redis://u:hunter2",
+        "redis://:hunter2/0", "redis://h/0&password=hunter2", "redis://h/hunter2",
+        "redis://h?pw=hunter2", "redis://h?hunter2", "redis://h?PASSWORD:hunter2", "redis+sentinel://h:hunter2/x",
+        "redis://[hunter2", "redis+cluster://h:hunter2,h2",
+    )  # fmt: skip
+    for url in urls:
         with pytest.raises(ValueError) as caught:
             parse(url)
         assert "hunter2" not in str(caught.value)
@@ -119,3 +131,22 @@ def test_options_of_this_package_are_checked() -> None:
                          "allow_eviction=1&allow%5Feviction=0": "given twice"}.items():  # fmt: skip
         with pytest.raises(ValueError, match=f"allow_eviction (is )?{fault}"):
             parse(f"redis://h?{query}")
+
+
+@pytest.mark.parametrize("words", [
+    ["redis://u:hunter2@h", "get", "k"], ["import", "redis:u:hunter2@h"], ["export", "redis://:hunter2@h"],
+    ["get", "k", "redis+cluster://u:hunter2@h"], ["-n", "redis://u:hunter2@h", "get", "k"],
+])  # fmt: skip
+def test_a_url_in_the_wrong_place_of_a_command_line_shows_no_password(
+    words: list[str], capsys: pytest.CaptureFixture[str], folder: object
+) -> None:
+    assert main(words) != 0
+    said = capsys.readouterr()
+    assert "***@h" in said.err and "hunter2" not in said.out + said.err
+
+
+def test_options_may_be_what_arguments_may_be() -> None:
+    assert parse("redis://h?wait_replicas=5000&wait_timeout=0&max_stale=0.0&timeout=2.5").options == Options(
+        wait_replicas=5000, wait_timeout=0.0, max_stale=0.0, timeout=2.5
+    )
+    assert open_backend("redis://h?socket_timeout=1&timeout=2.5", "main").timeout == 2.5

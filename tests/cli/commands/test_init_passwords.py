@@ -172,3 +172,7 @@ EXPANDED = {
 @pytest.mark.parametrize("url", EXPANDED)
 def test_a_value_is_encoded_where_it_is_a_part_of_the_url(url: str) -> None:
     assert expand(url, VALUES.__getitem__) == EXPANDED[url]
+
+
+def test_a_password_whose_option_is_written_with_codes_is_known() -> None:
+    assert [password.variable for password in passwords("redis://h?p%61ssword=pw")] == ["STATEVIEW_REDIS_PASSWORD"]

@@ -43,6 +43,11 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _duration(text: str) -> float:
+    """Parse what may be 0 too, as the argument of `StateManager` may."""
+    return 0.0 if text.strip("0.") == "" and text.count(".") < 2 and "0" in text else _seconds(text)
+
+
 def _boolean(text: str) -> bool:
     if text.lower() not in (*_TRUE, *_FALSE):
         raise ValueError("is neither true nor false")
@@ -78,10 +83,10 @@ class Options(NamedTuple):
     """The options of this package in a store URL: each with its type, the parser of its text, and its default."""
 
     allow_eviction: Annotated[bool, _boolean] = False  # make a namespace although the server may evict it
-    wait_replicas: Annotated[int, _whole(0, 1000)] = 0  # how many replicas confirm a commit
-    wait_timeout: Annotated[float, _seconds] = 1.0  # seconds that a commit waits for them
+    wait_replicas: Annotated[int, _whole(0)] = 0  # how many replicas confirm a commit
+    wait_timeout: Annotated[float, _duration] = 1.0  # seconds that a commit waits for them
     consistency: Annotated[str, _word("cached", "strict")] = "cached"  # whether repeated loads come from memory
-    max_stale: Annotated[float, _seconds] = 0.5  # seconds that a load from memory may be old
+    max_stale: Annotated[float, _duration] = 0.5  # seconds that a load from memory may be old
     timeout: Annotated[float | None, _seconds] = None  # seconds to retry through transient errors
 
 
@@ -139,6 +144,8 @@ def parse(url: str) -> RedisURL:
     url = f"{scheme}://{login + at}{body}" + (f"?{query}" if query else "")
     if login and {"username", "password"} & options.keys():
         raise ValueError("user and password are given before @ and as options; give them once")
+    if scheme != "rediss" and "ssl" not in options and (tls := [name for name in options if name.startswith("ssl_")]):
+        raise ValueError(f"{tls[0]} needs ssl=true beside it")
     if scheme == "unix":
         if not body.startswith("/"):
             raise ValueError("give the whole path of the socket, as unix:///PATH")
@@ -150,7 +157,7 @@ def parse(url: str) -> RedisURL:
         if not all(host for host, _ in addresses):
             raise ValueError("the host of a sentinel is missing")
         if len(names) > 2:
-            raise ValueError(f"after the hosts come SERVICE/DB, and not {path!r}")
+            raise ValueError("after the hosts come SERVICE/DB, and nothing else")
         databases = names[1:]
     else:
         if "," in hosts and scheme != "redis+cluster":
@@ -160,9 +167,11 @@ def parse(url: str) -> RedisURL:
             [_address(host, 6379) for host in hosts.split(",")],
             ["/".join(names)] if names != [""] else [],
         )
+        if len(addresses) > 1 and not all(host for host, _ in addresses):
+            raise ValueError("the host of a node is missing")
     for database in databases:
         if not (database.isascii() and database.isdigit()):
-            raise ValueError(f"the database {database!r} is not a number")
+            raise ValueError("what stands after the address is not the number of a database")
     databases += [options["db"]] if "db" in options else []
     if len(databases) > 1:
         raise ValueError("the database is given after the address and as the option db; give it once")
@@ -176,14 +185,14 @@ def _address(text: str, default: int) -> Address:
     host, bracket, rest = text[1:].partition("]") if text.startswith("[") else ("", "", "")
     if text.startswith("["):
         if not bracket or (rest and not rest.startswith(":")):
-            raise ValueError(f"{text!r} is not an address: an IPv6 address is written [ADDRESS]:PORT")
+            raise ValueError("an IPv6 address is written [ADDRESS]:PORT")
         colon, port = rest[:1], rest[1:]
     else:
         host, colon, port = text.partition(":")
     if not colon:
         return host, default
     if not (port.isascii() and port.isdigit() and 0 < int(port[:9]) < 65536):
-        raise ValueError(f"the port {port!r} is not a number from 1 to 65535")
+        raise ValueError("a port is not a number from 1 to 65535; user and password come before the host and an @")
     return host, int(port)
 
 
@@ -205,7 +214,8 @@ def _checked_options(query: str, scheme: str) -> dict[str, str]:
         if name in _SETTLED:
             raise ValueError(f"{name} cannot be chosen")
         if name not in known:
-            raise ValueError(f"there is no option {name[:40]!r} for {scheme}://")
+            shown = repr(name) if name.isidentifier() and value and len(name) <= 40 else "of that name"  # or a password
+            raise ValueError(f"there is no option {shown} for {scheme}://")
         if name in options:
             raise ValueError(f"the option {name} is given twice")
         if not value:
