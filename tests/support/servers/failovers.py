@@ -37,6 +37,7 @@ CUT_SECONDS = 0.05  # before the kill
 WAIT_SECONDS = 120.0  # for the acts of a process that a failover holds up
 EVERYTHING = 10_000_000  # revisions that are kept
 PASSING = ("BackendUnavailable", "CommitUnknown", "Conflict", "NotReplicated", "Rewound")  # errors of a failover
+KEPT = ("BackendUnavailable", "Rewound")  # after which `guarded` still expects the revision that it knew
 COUNT, GUARDED = "count", "guarded"
 HEADINGS = ("kind", "failovers", "acknowledged", "lost", "applied twice", "handed out twice", "`Rewound`")
 
@@ -134,7 +135,8 @@ class Worker:
             if name not in PASSING:
                 raise
             act = act._replace(error=name)
-            self.known = None
+            if name not in KEPT:
+                self.known = None
         os.write(self.log, json.dumps(act._replace(end=time.monotonic_ns())).encode() + b"\n")
 
     def count(self, act: Act) -> Act:
