@@ -49,9 +49,9 @@ class Answers:
             self._met.add((key, revision))
 
     def is_lost(self, revision: int, key: str = "") -> bool:
-        """Return whether a number may be that of a lost commit. It is not if the server tells by the time of a commit.
+        """Return whether a number without a time may be that of a lost commit. The server compares a time itself.
 
-        A number without a time may be what the server has given since, for this key.
+        It is not lost if the server has given it since, as the revision of this key.
         """
         return revision in self._lost and not getattr(revision, "time", 0) and (key, revision) not in self._met
 
