@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -22,6 +23,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from stateview import ABSENT, RefNotFound, StateManager, StateView
 
+from .managers import Managers
 from .places import THREAD, Place, namespace_of, quote, thread_of, unquote
 from .values import from_json
 from .versions import Past
@@ -32,7 +34,6 @@ WritesOfSteps = list[Writes]
 _Order = list[tuple[str, Place, int | None]]  # ID, place and revision of each checkpoint
 _ADDED = ("parent", "metadata", "channels")  # members of a record that are not LangGraph's
 PLAIN = (*_ADDED, "v", "id", "ts", "channel_versions", "versions_seen", "updated_channels")  # never given to `serde`
-_MANAGERS = 256  # threads whose files and connections stay open
 _PAGE = 500  # entries that one read of a store returns
 
 
@@ -59,7 +60,7 @@ class ThreadReader(BaseCheckpointSaver[Any]):
 
     state: StateManager
     _shared: bool
-    _states: dict[str, StateManager]
+    _managers: Managers
 
     # --- one checkpoint ----------------------------------------------------------------------------------------
 
@@ -68,8 +69,9 @@ class ThreadReader(BaseCheckpointSaver[Any]):
 
         The ID of the live checkpoint means the live state too, so that a restored channel is read in either way.
         """
-        found = self._find(self._place(config), get_checkpoint_id(config))
-        return None if found is None else self._tuple(found)
+        with self._place(config) as place:
+            found = self._find(place, get_checkpoint_id(config))
+            return None if found is None else self._tuple(found)
 
     def _find(self, place: Place, identifier: str | None) -> Found | None:
         """Find the checkpoint with an ID, or the live one.
@@ -156,27 +158,27 @@ class ThreadReader(BaseCheckpointSaver[Any]):
 
         def matching() -> Iterator[CheckpointTuple]:
             for thread in self._threads() if config is None else [str(config["configurable"]["thread_id"])]:
-                past = Past(self._thread(thread).state)
-                for found in self._all(thread, graph, chosen, latest):
-                    metadata = self._metadata(found.record) if filter else {}
-                    if all(metadata.get(key) == value for key, value in (filter or {}).items()):
-                        yield self._tuple(found, past)
+                with self._thread(thread) as root:
+                    past = Past(root.state)
+                    for found in self._all(root, graph, chosen, latest):
+                        metadata = self._metadata(found.record) if filter else {}
+                        if all(metadata.get(key) == value for key, value in (filter or {}).items()):
+                            yield self._tuple(found, past)
 
         yield from islice(matching(), limit if limit is None else max(limit, 0))
 
     def _all(
-        self, thread: str, graph: str | None = None, chosen: str | None = None, latest: str | None = None
+        self, root: Place, graph: str | None = None, chosen: str | None = None, latest: str | None = None
     ) -> Iterator[Found]:
         """Yield the checkpoints of a thread, the newest first.
 
         Args:
-            thread: the ID of the thread.
+            root: the place of the thread.
             graph: only those of this graph.
             chosen: only the one with this ID.
             latest: only those with an ID before this.
 
         """
-        root = self._thread(thread)
         live = {place.graph: record for place, record in self._live(root, graph)}
         digests = {root._replace(graph=name).digest: name for name in live}
         past = Past(root.state)
@@ -227,13 +229,25 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Return the writes of channels since the last ancestor that holds their value, and that value as `seed`."""
-        place = self._place(config)
-        target = self._find(place, get_checkpoint_id(config)) if channels else None
         collected: dict[str, WritesOfSteps] = {name: [] for name in channels}
         seeds: dict[str, Any] = {}
+        with self._place(config) as place:
+            self._collect(place, get_checkpoint_id(config), collected, seeds)
+        found: dict[str, DeltaChannelHistory] = {}
+        for name in channels:
+            found[name] = {"writes": [write for part in reversed(collected[name]) for write in part]}
+            if name in seeds:
+                found[name]["seed"] = seeds[name]
+        return found
+
+    def _collect(
+        self, place: Place, identifier: str | None, collected: dict[str, WritesOfSteps], seeds: dict[str, Any]
+    ) -> None:
+        """Add to `collected` the writes of each ancestor, the newest first, until each channel has a seed."""
+        target = self._find(place, identifier) if collected else None
         past = Past(place.state)
         for one in self._ancestors(target, past) if target is not None else ():
-            missing = [name for name in channels if name not in seeds]
+            missing = [name for name in collected if name not in seeds]
             if not missing:
                 break
             writes = self._writes(place, one.id, target.view if target is not None else None)
@@ -243,12 +257,6 @@ class ThreadReader(BaseCheckpointSaver[Any]):
                     value = past.load(place.channels + name, one.revision or 0)
                     if value is not ABSENT:
                         seeds[name] = self._load(value)
-        found: dict[str, DeltaChannelHistory] = {}
-        for name in channels:
-            found[name] = {"writes": [write for part in reversed(collected[name]) for write in part]}
-            if name in seeds:
-                found[name]["seed"] = seeds[name]
-        return found
 
     def _ancestors(self, one: Found, past: Past) -> Iterator[Found]:
         """Yield the parent of a checkpoint, its parent, and so on."""
@@ -264,20 +272,18 @@ class ThreadReader(BaseCheckpointSaver[Any]):
 
     # --- where things are --------------------------------------------------------------------------------------
 
-    def _thread(self, thread: str) -> Place:
+    @contextmanager
+    def _thread(self, thread: str, graph: str = "") -> Iterator[Place]:
+        """Give the place of a thread, whose manager stays open for the length of the block."""
         if self._shared:
-            return Place(self.state, thread, "", f"{quote(thread)}/", True)
-        name = namespace_of(thread)
-        state = self._states.get(name)
-        if state is None:
-            if len(self._states) >= _MANAGERS:
-                self._states.pop(next(iter(self._states)), None)  # closed when nobody uses it any more
-            state = self._states.setdefault(name, self.state.in_namespace(name))
-        return Place(state, thread, "")
+            yield Place(self.state, thread, graph, f"{quote(thread)}/", True)
+            return
+        with self._managers.use(namespace_of(thread)) as state:
+            yield Place(state, thread, graph)
 
-    def _place(self, config: RunnableConfig) -> Place:
+    def _place(self, config: RunnableConfig) -> AbstractContextManager[Place]:
         chosen = config["configurable"]
-        return self._thread(str(chosen["thread_id"]))._replace(graph=chosen.get("checkpoint_ns") or "")
+        return self._thread(str(chosen["thread_id"]), chosen.get("checkpoint_ns") or "")
 
     def _threads(self) -> Iterator[str]:
         """Yield the threads of the store, in the order of their namespaces or keys."""
@@ -287,7 +293,8 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         for name in self.state.namespaces():
             thread = thread_of(name)
             if thread is None:
-                thread = self.state.in_namespace(name).load(THREAD, None)
+                with self._managers.use(name) as state:
+                    thread = state.load(THREAD, None)
             if isinstance(thread, str):
                 yield thread
 

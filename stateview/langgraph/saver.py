@@ -41,6 +41,7 @@ from stateview import (
     diff,
 )
 
+from .managers import Managers
 from .places import THREAD, Place, quote, thread_of
 from .reader import PLAIN, Found, Record, ThreadReader, to_config
 from .values import from_json, guess_json, holds_mark, to_json
@@ -84,14 +85,13 @@ class StateviewSaver(ThreadReader):
         self._owned = not isinstance(store, StateManager)
         self.state = store if isinstance(store, StateManager) else StateManager(store, **options)
         self._shared = threads == "keys"
-        self._states: dict[str, StateManager] = {}
+        self._managers = Managers(self.state)
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._written: OrderedDict[tuple[str, str], None] = OrderedDict()  # checkpoints with writes of this saver
 
     def close(self) -> None:
         """Close files and connections. A later use of the saver opens them again."""
-        for state in tuple(self._states.values()):
-            state.close()
+        self._managers.close()
         if self._owned:
             self.state.close()
 
@@ -108,7 +108,15 @@ class StateviewSaver(ThreadReader):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:  # fmt: skip
         """Save a checkpoint: one commit of the channels that changed, with the checkpoint `c-ID`. O(what changed)."""
-        place, parent, identifier = self._place(config), get_checkpoint_id(config), checkpoint["id"]
+        with self._place(config) as place:
+            self._put(place, config, checkpoint, metadata, new_versions)
+            return to_config(place, checkpoint["id"])
+
+    def _put(
+        self, place: Place, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> None:  # fmt: skip
+        parent, identifier = get_checkpoint_id(config), checkpoint["id"]
         values: Mapping[str, Any] = checkpoint["channel_values"]
         versions = checkpoint["channel_versions"]
         found_metadata = get_checkpoint_metadata(config, metadata)
@@ -154,22 +162,21 @@ class StateviewSaver(ThreadReader):
                 place.state.transact(
                     partial(_add_writes, key=key, task=task), reason="task wrote before its checkpoint was saved"
                 )
-        return to_config(place, identifier)
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Save what a task wrote after a checkpoint: one commit."""
-        place = self._place(config)
-        key = place.writes(config["configurable"]["checkpoint_id"]) + quote(task_id)
         rows = [
             [WRITES_IDX_MAP.get(channel, index), channel, to_json(value, self.serde)]
             for index, (channel, value) in enumerate(writes)
         ]
         task = {"path": task_path, "writes": sorted({row[0]: row for row in rows}.values(), key=_index)}
         reason = f"task wrote {', '.join(dict.fromkeys(channel for channel, _ in writes))}"[:200]
-        with self._lock(place):
-            self._note_writes(place, config["configurable"]["checkpoint_id"])
+        identifier = config["configurable"]["checkpoint_id"]
+        with self._place(config) as place, self._lock(place):
+            key = place.writes(identifier) + quote(task_id)
+            self._note_writes(place, identifier)
             try:
                 place.state.save(key, task, expected=0, reason=reason)
             except Conflict:  # the task has written before
@@ -183,16 +190,16 @@ class StateviewSaver(ThreadReader):
         With `threads="keys"` its keys and checkpoints are deleted, and the history of the namespace stays.
         O(checkpoints of all threads). `compact` frees the space of what deleted checkpoints kept.
         """
-        root = self._thread(str(thread_id))
-        if not self._shared:
-            self._states.pop(root.state.namespace, None)
-            root.state.drop()
-            return
-        names = [mark.name for mark in root.state.checkpoints()]
-        digests = self._digests(root) if any(".." in name for name in names) else {}
-        root.state.delete_prefix(root.root, reason=f"delete thread {thread_id}")
-        # To free their space would take O(history) for each thread: `compact` does it for all.
-        self._unname(root, [name for name in names if root.graph_of(name, digests) is not None], free=False)
+        with self._thread(str(thread_id)) as root:
+            if not self._shared:
+                root.state.drop()
+                self._managers.close(root.state.namespace)
+                return
+            names = [mark.name for mark in root.state.checkpoints()]
+            digests = self._digests(root) if any(".." in name for name in names) else {}
+            root.state.delete_prefix(root.root, reason=f"delete thread {thread_id}")
+            # To free their space would take O(history) for each thread: `compact` does it for all.
+            self._unname(root, [name for name in names if root.graph_of(name, digests) is not None], free=False)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of some runs with their writes, in all threads. O(all checkpoints).
@@ -201,8 +208,8 @@ class StateviewSaver(ThreadReader):
         """
         runs = set(run_ids)
         for thread in self._threads() if runs else ():
-            gone = [one for one in self._all(thread) if self._metadata(one.record).get("run_id") in runs]
-            self._forget(thread, gone)
+            with self._thread(thread) as root:
+                self._forget(root, [one for one in self._all(root) if self._metadata(one.record).get("run_id") in runs])
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Delete all checkpoints of threads (`"delete"`), or all but the live one of each graph (`"keep_latest"`).
@@ -220,9 +227,10 @@ class StateviewSaver(ThreadReader):
             if strategy == "delete":
                 self.delete_thread(thread)
                 continue
-            found = list(self._all(thread))
-            kept = {(one.place.graph, name) for one in found for name in self._needed(one, found)}
-            self._forget(thread, [one for one in found if (one.place.graph, one.id) not in kept])
+            with self._thread(thread) as root:
+                found = list(self._all(root))
+                kept = {(one.place.graph, name) for one in found for name in self._needed(one, found)}
+                self._forget(root, [one for one in found if (one.place.graph, one.id) not in kept])
 
     def _needed(self, one: Found, found: Sequence[Found]) -> set[str]:
         """Return what the newest checkpoint of a graph needs: itself, and ancestors down to its snapshots of deltas."""
@@ -241,13 +249,13 @@ class StateviewSaver(ThreadReader):
         counted = self._metadata(record).get("counters_since_delta_snapshot") or {}
         return set(counted) - set(record["channels"])
 
-    def _forget(self, thread: str, gone: Sequence[Found]) -> None:
+    def _forget(self, root: Place, gone: Sequence[Found]) -> None:
         """Delete checkpoints with their writes; make the newest one live that is left, where the live one is gone."""
         if not gone:
             return
-        root, names = self._thread(thread), {(one.place.graph, one.id) for one in gone}
+        names = {(one.place.graph, one.id) for one in gone}
         left: dict[str, Found] = {}
-        for one in self._all(thread):
+        for one in self._all(root):
             if (one.place.graph, one.id) not in names:
                 left.setdefault(one.place.graph, one)
         live = {place.graph: record["id"] for place, record in self._live(root)}
@@ -282,7 +290,10 @@ class StateviewSaver(ThreadReader):
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with all its checkpoints and writes. O(what changed in all its checkpoints)."""
-        source, target = self._thread(str(source_thread_id)), self._thread(str(target_thread_id))
+        with self._thread(str(source_thread_id)) as source, self._thread(str(target_thread_id)) as target:
+            self._copy(source, target)
+
+    def _copy(self, source: Place, target: Place) -> None:
         digests = self._digests(source)
         states: _States = []
         for mark in source.state.checkpoints():
@@ -294,7 +305,7 @@ class StateviewSaver(ThreadReader):
         before: StateView | None = None
         for ref, name, note in [*states, ("live", "", "")]:
             view = source.state.at(ref)
-            with target.state.transaction(f"copy of thread {source_thread_id}") as tx:
+            with target.state.transaction(f"copy of thread {source.thread}") as tx:
                 if before is None:
                     changes = [(entry.key, entry.value) for entry in view.entries(source.root)]
                 else:

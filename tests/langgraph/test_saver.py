@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,7 +211,8 @@ def test_an_earlier_checkpoint_takes_two_reads_of_values_and_is_whole(
     put(saver, "t", 1, {"a": 1, "b*": 2, "gone": 3})
     put(saver, "t", 2, {"a": 4, "new": 6}, parent=1)
     put(saver, "t", 3, {"a": 7, "new": 9}, parent=2)
-    backend = saver._place(config("t")).state.backend
+    with saver._place(config("t")) as place:
+        backend = place.state.backend
     read, asked = backend.read, list[list[str]]()
 
     def reading(keys: Any, at: Any = None) -> Any:
@@ -226,7 +231,8 @@ def test_a_save_after_another_writers_is_made_anew_and_both_are_whole(
     from stateview.langgraph import StateviewSaver
 
     put(saver, "t", 1, {"a": 1, "b": 1})
-    backend = saver._place(config("t")).state.backend
+    with saver._place(config("t")) as place:
+        backend = place.state.backend
     read = backend.read
     with StateviewSaver(StateManager(store_url, "all"), threads=mode) as other:
         late = [lambda: put(other, "t", 3, {"a": 3}, parent=1)]
@@ -250,8 +256,8 @@ def test_what_tasks_write_before_their_checkpoint_is_saved_is_no_part_of_it(save
     saver.put_writes(config("t", "id-0002"), [("a", 2)], "task")
     put(saver, "t", 2, {"a": 2}, parent=1)
     assert saver.get_tuple(config("t")).pending_writes == [("task", "a", 2)]
-    own = saver._place(config("t"))
-    own.state.restore_checkpoint(own.name("id-0002"), keys=[f"{own.root}*"])
+    with saver._place(config("t")) as own:
+        own.state.restore_checkpoint(own.name("id-0002"), keys=[f"{own.root}*"])
     assert saver.get_tuple(config("t", "id-0002")).pending_writes == []
 
 
@@ -268,6 +274,68 @@ def test_acts_of_a_turn_make_few_round_trips(new_store: Callable[[str], str], mo
             put(saver, "t", number, {"a": [number] * 500}, parent=number - 1 or None)
             saver.put_writes(config("t", f"id-{number:04}"), [("a", 1)], "task")
         assert len(calls) == 3
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """Let this process open 40 files more than it has open, and give the limit."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = len(os.listdir("/proc/self/fd")) + 40
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts the files that are open")
+def test_more_threads_than_files_may_be_open_are_kept_by_few_connections(store_url: str, few_files: int) -> None:
+    from stateview.langgraph import StateviewSaver
+
+    threads = [f"{'t' * 200 if number % 2 else ''}{number}" for number in range(15)]
+    with StateviewSaver(store_url) as saver:
+        for name in threads:
+            put(saver, name, 1, {"a": 1})
+        assert len(list(saver.list(None))) == len(threads)
+        for name in threads:
+            assert saver.get_tuple(config(name)) is not None
+        assert len(os.listdir("/proc/self/fd")) < few_files - 10
+
+
+def test_a_manager_that_another_thread_uses_is_not_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stateview.langgraph import managers
+
+    closed = []
+    monkeypatch.setattr(StateManager, "close", lambda state: closed.append(state.namespace))
+    monkeypatch.setattr(managers, "_MAX_OPEN", 1)
+    pool = managers.Managers(StateManager(f"sqlite:{tmp_path}", "all"))
+    with pool.use("a") as first, pool.use("b"):
+        with pool.use("a") as again, pool.use("c"):
+            assert again is first
+        assert closed == ["c"]
+        pool.close("a")
+        with pool.use("a") as other:
+            assert other is not first
+        assert closed == ["c", "a"]
+    assert closed == ["c", "a", "a"]
+    pool.close()
+    assert closed == ["c", "a", "a", "b"]
+
+
+@pytest.mark.stress
+def test_many_threads_from_several_threads_of_python(store_url: str, few_files: int) -> None:
+    from stateview.langgraph import StateviewSaver
+
+    with StateviewSaver(store_url) as saver, ThreadPoolExecutor(4) as workers:
+
+        def turn(number: int) -> int:
+            name = f"t{number % 20}"
+            found = saver.get_tuple(config(name))
+            last = int(found.checkpoint["id"][3:]) if found is not None else 0
+            put(saver, name, number + 1, {"a": number}, last or None)
+            saver.put_writes(config(name, f"id-{number + 1:04}"), [("a", 1)], "task")
+            return len(list(saver.list(config(name))))
+
+        assert sorted(workers.map(turn, range(200)))[-1] == 10
+        assert len(list(saver.list(None))) == 200
 
 
 def test_arguments_are_checked(here: StateManager) -> None:
