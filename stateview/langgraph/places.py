@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ _MAX_NAME = 128
 _MAX_ID = 64
 _ENCODED = "thread."  # of a thread whose ID is no name of a namespace
 _HASHED = "thread-sha256."
+_PART = re.compile(r"(sub/[^/]+/)?(checkpoint|ch/.+|w/[^/]+/[^/]+)", re.DOTALL)
 THREAD = "thread"  # the key with a thread's ID, in a namespace whose name does not tell it
 
 
@@ -78,6 +80,16 @@ class Place(NamedTuple):
     def channels(self) -> str:
         """Return the start of the keys of channels."""
         return f"{self.prefix}ch/"
+
+    def holds(self, key: str) -> bool:
+        """Return whether a key is of this thread, by its name."""
+        has_id = not self.shared and thread_of(self.state.namespace) is None
+        return _PART.fullmatch(key.removeprefix(self.root)) is not None or (has_id and key == THREAD)
+
+    def is_shown_by(self, key: str) -> bool:
+        """Return whether a key shows by its name that this thread exists, though its graph has no checkpoint yet."""
+        part = _PART.fullmatch(key.removeprefix(self.root))
+        return part is not None and (part[1] is not None or part[2].startswith("w/"))
 
     def writes(self, checkpoint: str) -> str:
         """Return the start of the keys of the writes that belong to a checkpoint."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from stateview import ABSENT, RefNotFound, StateManager, StateView
+from stateview import ABSENT, InvalidArgument, RefNotFound, StateManager, StateView
 
 from .managers import Managers
 from .places import THREAD, Place, namespace_of, quote, thread_of, unquote
@@ -34,7 +34,9 @@ WritesOfSteps = list[Writes]
 _Order = list[tuple[str, Place, int | None]]  # ID, place and revision of each checkpoint
 _ADDED = ("parent", "metadata", "channels")  # members of a record that are not LangGraph's
 PLAIN = (*_ADDED, "v", "id", "ts", "channel_versions", "versions_seen", "updated_channels")  # never given to `serde`
+_MEMBERS = frozenset({*_ADDED, "id", "channel_versions"})  # of each record
 _PAGE = 500  # entries that one read of a store returns
+_KNOWN = 10_000  # threads
 
 
 class Found(NamedTuple):
@@ -61,6 +63,7 @@ class ThreadReader(BaseCheckpointSaver[Any]):
     state: StateManager
     _shared: bool
     _managers: Managers
+    _known: dict[tuple[str, str], None]  # namespaces and roots at which a thread was found
 
     # --- one checkpoint ----------------------------------------------------------------------------------------
 
@@ -78,12 +81,14 @@ class ThreadReader(BaseCheckpointSaver[Any]):
 
         An earlier checkpoint most often has the channels of the live one, so they are read with its record.
         """
-        nothing: Record = {"id": None, "channels": []}
-        live = nothing if identifier is None else place.state.load(place.record, nothing, fresh=True)
+        nothing: Record = {**dict.fromkeys(_MEMBERS), "channels": []}
+        live = nothing
+        if identifier is not None:
+            live = to_record(place, place.state.load(place.record, nothing, fresh=True))
         if live["id"] == identifier:
             view = place.state.at("live")
-            record = view.load(place.record, None)
-            if record is not None and identifier in (None, record["id"]):
+            record = to_record(place, view.load(place.record, nothing))
+            if record["id"] is not None and identifier in (None, record["id"]):
                 return Found(place, record, None, view)
         if identifier is None:
             return None
@@ -94,7 +99,7 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         channels = [glob.escape(place.channels + name) for name in live["channels"]]
         values = view.load_many([glob.escape(place.record), *channels])
         record = values.pop(place.record, None)
-        if record is None or record["id"] != identifier:
+        if not is_record(record) or record["id"] != identifier:
             return None
         return Found(place, record, view.revision, view, values)
 
@@ -157,13 +162,12 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         graph = config["configurable"].get("checkpoint_ns") if config else None
 
         def matching() -> Iterator[CheckpointTuple]:
-            for thread in self._threads() if config is None else [str(config["configurable"]["thread_id"])]:
-                with self._thread(thread) as root:
-                    past = Past(root.state)
-                    for found in self._all(root, graph, chosen, latest):
-                        metadata = self._metadata(found.record) if filter else {}
-                        if all(metadata.get(key) == value for key, value in (filter or {}).items()):
-                            yield self._tuple(found, past)
+            for root in self._roots() if config is None else self._root(str(config["configurable"]["thread_id"])):
+                past = Past(root.state)
+                for found in self._all(root, graph, chosen, latest):
+                    metadata = self._metadata(found.record) if filter else {}
+                    if all(metadata.get(key) == value for key, value in (filter or {}).items()):
+                        yield self._tuple(found, past)
 
         yield from islice(matching(), limit if limit is None else max(limit, 0))
 
@@ -191,7 +195,7 @@ class ThreadReader(BaseCheckpointSaver[Any]):
             identifier = mark.name.partition(".")[0].removeprefix("c-")
             if mark.name.startswith("x-"):
                 record = past.load(place.record, mark.revision)
-                identifier = record["id"] if record is not ABSENT else ""
+                identifier = record["id"] if is_record(record) else ""
             if identifier != live.get(name, {}).get("id"):
                 found.append((identifier, place, mark.revision))
         found += [(record["id"], root._replace(graph=name), None) for name, record in live.items()]
@@ -200,7 +204,7 @@ class ThreadReader(BaseCheckpointSaver[Any]):
             if (chosen and identifier != chosen) or (latest and identifier >= latest):
                 continue
             record = live[place.graph] if revision is None else past.load(place.record, revision)
-            if record is not ABSENT and record["id"] == identifier:
+            if is_record(record) and record["id"] == identifier:
                 yield Found(place, record, revision)
 
     def _digests(self, root: Place) -> dict[str, str]:
@@ -213,15 +217,15 @@ class ThreadReader(BaseCheckpointSaver[Any]):
             place = root._replace(graph=graph)
             record = root.state.load(place.record, None, fresh=True)
             if record is not None:
-                yield place, record
+                yield place, to_record(place, record)
             return
         below = f"{root.root}sub/"
         keys = [glob.escape(key) for key in root.state.list_keys(below) if key.endswith("/checkpoint")]
         for key, record in root.state.load_many([glob.escape(root.record), *keys]).items():
             name = "" if key == root.record else unquote(key.removeprefix(below).partition("/")[0])
             place = root._replace(graph=name)
-            if key == place.record and isinstance(record, dict) and "channel_versions" in record:
-                yield place, record
+            if key == place.record:
+                yield place, to_record(place, record)
 
     # --- channels of deltas ------------------------------------------------------------------------------------
 
@@ -265,7 +269,7 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         while (parent := one.record["parent"]) is not None:
             revision = revisions.get(place.name(parent), 0)
             record = past.load(place.record, revision) if revision else ABSENT
-            if record is ABSENT or record["id"] != parent:
+            if not is_record(record) or record["id"] != parent:
                 return
             one = Found(place, record, revision)
             yield one
@@ -281,9 +285,50 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         with self._managers.use(namespace_of(thread)) as state:
             yield Place(state, thread, graph)
 
-    def _place(self, config: RunnableConfig) -> AbstractContextManager[Place]:
+    @contextmanager
+    def _place(self, config: RunnableConfig) -> Iterator[Place]:
+        """Give the place of a graph, as `_thread` does, unless other data lies there."""
         chosen = config["configurable"]
-        return self._thread(str(chosen["thread_id"]), chosen.get("checkpoint_ns") or "")
+        with self._thread(str(chosen["thread_id"]), chosen.get("checkpoint_ns") or "") as place:
+            self._check(place)
+            yield place
+
+    def _root(self, thread: str) -> Iterator[Place]:
+        with self._place({"configurable": {"thread_id": thread}}) as root:
+            yield root
+
+    def _roots(self) -> Iterator[Place]:
+        """Give the place of each thread of the store, in turn. What is no thread is passed over."""
+        for thread in self._threads():
+            with self._thread(thread) as root:
+                if not self._other_key(root):
+                    yield root
+
+    def _check(self, place: Place) -> None:
+        """Raise an error if other data lies at the place of a thread."""
+        if key := self._other_key(place):
+            raise no_thread(place, f"the key {key!r}")
+
+    def _other_key(self, place: Place) -> str:
+        """Return a key of other data that lies at the place of a thread; "" if none does. Each thread is asked once."""
+        name = place.state.namespace, place.root
+        if name in self._known:
+            return ""
+        root = place._replace(graph="")
+        record = root.state.load(root.record, None, fresh=True)
+        if record is None:
+            keys = [row.key for row in root.state.rows(root.root, limit=_PAGE)]
+            if not keys:
+                return ""
+            record = root.state.load(root.record, None, fresh=True)  # the first may have been saved meanwhile
+            if record is None and not any(map(root.is_shown_by, keys)):
+                return keys[0]
+        if record is not None and not is_record(record):
+            return root.record
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[name] = None
+        return ""
 
     def _threads(self) -> Iterator[str]:
         """Yield the threads of the store, in the order of their namespaces or keys."""
@@ -308,6 +353,32 @@ class ThreadReader(BaseCheckpointSaver[Any]):
     def _plain(self) -> SerializerProtocol:
         """Return the serializer of what a checkpoint holds beside its channels."""
         return self.serde if isinstance(self.serde, JsonPlusSerializer) else JsonPlusSerializer()
+
+
+def is_record(value: Any) -> TypeGuard[Record]:
+    """Return whether a value of a key `checkpoint` is what this saver stores there."""
+    return type(value) is dict and value.keys() >= _MEMBERS
+
+
+def to_record(place: Place, value: Any) -> Record:
+    """Return a value of a key `checkpoint`.
+
+    Raises:
+        InvalidArgument: it is other data.
+
+    """
+    if not is_record(value):
+        raise no_thread(place, f"the key {place.record!r}")
+    return value
+
+
+def no_thread(place: Place, found: str) -> InvalidArgument:
+    """Return the error that other data lies at the place of a thread, with what was found."""
+    return InvalidArgument(
+        f"thread_id {place.thread!r} is no thread of StateviewSaver: namespace {place.state.namespace!r} of"
+        f" {place.state.url} holds other data: {found}",
+        "Use another thread_id or another store. references/langgraph.md says how to take over threads of other savers",
+    )
 
 
 def to_config(place: Place, identifier: str) -> RunnableConfig:

@@ -43,7 +43,7 @@ from stateview import (
 
 from .managers import Managers
 from .places import THREAD, Place, quote, thread_of
-from .reader import PLAIN, Found, Record, ThreadReader, to_config
+from .reader import PLAIN, Found, Record, ThreadReader, is_record, no_thread, to_config, to_record
 from .values import from_json, guess_json, holds_mark, to_json
 
 _States = list[tuple[int | str, str, str]]  # ref, name and note of each state to copy
@@ -86,6 +86,7 @@ class StateviewSaver(ThreadReader):
         self.state = store if isinstance(store, StateManager) else StateManager(store, **options)
         self._shared = threads == "keys"
         self._managers = Managers(self.state)
+        self._known = {}
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._written: OrderedDict[tuple[str, str], None] = OrderedDict()  # checkpoints with writes of this saver
 
@@ -153,11 +154,11 @@ class StateviewSaver(ThreadReader):
         with self._lock(place):
             has_writes = (place.state.namespace, place.writes(identifier)) in self._written
             found = next(place.state.entries(keys=[glob.escape(place.record)]), None)
-            live, revision = (found.value, found.revision) if found is not None else (None, 0)
+            live, revision = (to_record(place, found.value), found.revision) if found is not None else (None, 0)
             try:
                 place.state.transact(lambda tx: write(tx, live, revision), reason=reason)
             except Conflict:  # another writer came first
-                place.state.transact(lambda tx: write(tx, tx.load(place.record, None)), reason=reason)
+                place.state.transact(lambda tx: write(tx, _live_record(place, tx)), reason=reason)
             for key, task in early.items():
                 place.state.transact(
                     partial(_add_writes, key=key, task=task), reason="task wrote before its checkpoint was saved"
@@ -189,8 +190,14 @@ class StateviewSaver(ThreadReader):
 
         With `threads="keys"` its keys and checkpoints are deleted, and the history of the namespace stays.
         O(checkpoints of all threads). `compact` frees the space of what deleted checkpoints kept.
+
+        Raises:
+            InvalidArgument: other data lies there, such as keys of a user. Nothing was deleted.
+
         """
         with self._thread(str(thread_id)) as root:
+            self._check_all(root)
+            self._known.pop((root.state.namespace, root.root), None)
             if not self._shared:
                 root.state.drop()
                 self._managers.close(root.state.namespace)
@@ -201,15 +208,24 @@ class StateviewSaver(ThreadReader):
             # To free their space would take O(history) for each thread: `compact` does it for all.
             self._unname(root, [name for name in names if root.graph_of(name, digests) is not None], free=False)
 
+    def _check_all(self, root: Place) -> None:
+        """Raise an error if anything but a thread lies at its place. O(keys)."""
+        keys = root.state.list_keys(root.root)
+        other = next((key for key in keys if not root.holds(key)), "") or self._other_key(root)
+        if other:
+            raise no_thread(root, f"the key {other!r}")
+        is_empty = not keys and not self._shared and root.state.revision  # all was deleted, or undone
+        if is_empty and not any(is_record(one.value) for one in root.state.history(root.record, 2)):
+            raise no_thread(root, "the history of deleted keys")
+
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of some runs with their writes, in all threads. O(all checkpoints).
 
         Where the live state is of such a run, the newest checkpoint that is left becomes live, or nothing.
         """
         runs = set(run_ids)
-        for thread in self._threads() if runs else ():
-            with self._thread(thread) as root:
-                self._forget(root, [one for one in self._all(root) if self._metadata(one.record).get("run_id") in runs])
+        for root in self._roots() if runs else ():
+            self._forget(root, [one for one in self._all(root) if self._metadata(one.record).get("run_id") in runs])
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Delete all checkpoints of threads (`"delete"`), or all but the live one of each graph (`"keep_latest"`).
@@ -228,6 +244,7 @@ class StateviewSaver(ThreadReader):
                 self.delete_thread(thread)
                 continue
             with self._thread(thread) as root:
+                self._check(root)
                 found = list(self._all(root))
                 kept = {(one.place.graph, name) for one in found for name in self._needed(one, found)}
                 self._forget(root, [one for one in found if (one.place.graph, one.id) not in kept])
@@ -291,6 +308,8 @@ class StateviewSaver(ThreadReader):
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with all its checkpoints and writes. O(what changed in all its checkpoints)."""
         with self._thread(str(source_thread_id)) as source, self._thread(str(target_thread_id)) as target:
+            self._check(source)
+            self._check(target)
             self._copy(source, target)
 
     def _copy(self, source: Place, target: Place) -> None:
@@ -409,6 +428,11 @@ class StateviewSaver(ThreadReader):
         except NotSerializable:  # metadata can be any object
             shown = {name: to_json(value, self._plain) for name, value in record.items()}
             tx.save(key, shown, expected=expected)
+
+
+def _live_record(place: Place, tx: Transaction) -> Record | None:
+    live = tx.load(place.record, None)
+    return None if live is None else to_record(place, live)
 
 
 def _index(row: Sequence[Any]) -> int:

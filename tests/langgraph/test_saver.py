@@ -350,6 +350,72 @@ def test_arguments_are_checked(here: StateManager) -> None:
         here.in_namespace("other").load("k")
 
 
+def foreign(saver: Any, name: str, values: dict[str, Any]) -> tuple[StateManager, str]:
+    """Save data of another program where the thread of a name would lie; give its manager and the start of its keys."""
+    own, root = (saver.state, f"{name}/") if saver._shared else (saver.state.in_namespace(name), "")
+    own.save_many({root + key: value for key, value in values.items()})
+    return own, root
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"phase": "building"}, {"checkpoint": 3}, {"checkpoint": {"id": "x", "channel_versions": {}}, "ch/a": 1}],
+)
+def test_data_of_others_is_passed_over_refused_and_kept(saver: Any, values: dict[str, Any]) -> None:
+    put(saver, "t", 1, {"a": 1}, run_id="r")
+    own, root = foreign(saver, "workflow-1", values)
+    before = {entry.key: (entry.value, entry.revision) for entry in own.entries(root)}
+    acts: list[Callable[[], Any]] = [
+        lambda: saver.get_tuple(config("workflow-1")), lambda: saver.get_tuple(config("workflow-1", "x")),
+        lambda: list(saver.list(config("workflow-1"))), lambda: put(saver, "workflow-1", 1, {"a": 1}),
+        lambda: saver.put_writes(config("workflow-1", "x"), [("a", 1)], "task"),
+        lambda: saver.delete_thread("workflow-1"), lambda: saver.prune(["workflow-1"]),
+        lambda: saver.copy_thread("t", "workflow-1"), lambda: saver.copy_thread("workflow-1", "t"),
+    ]  # fmt: skip
+    for act in acts:
+        with pytest.raises(InvalidArgument, match=f"workflow-1.*{own.namespace}.*key.*Use another thread_id"):
+            act()
+    assert ids(saver.list(None)) == ["id-0001"]
+    saver.delete_for_runs(["r"])
+    assert {entry.key: (entry.value, entry.revision) for entry in own.entries(root)} == before
+
+
+def test_only_a_thread_is_deleted_and_one_that_is_not_there_is_no_error(saver: Any) -> None:
+    saver.delete_thread("none")
+    put(saver, "t", 1, {"a": 1})
+    own, root = foreign(saver, "t", {"mine": 1})
+    with pytest.raises(InvalidArgument, match="mine"):
+        saver.delete_thread("t")
+    own.delete(f"{root}mine")
+    saver.delete_thread("t")
+    assert list(saver.list(None)) == []
+    put(saver, "t", 1, {"a": 1}, run_id="r")
+    saver.delete_for_runs(["r"])
+    saver.delete_thread("t")  # it has nothing but history
+    saver.put_writes(config("early", "id-0001"), [("a", 1)], "task")
+    put(saver, "early", 1, {"a": 1}, graph="child")
+    put(saver, "early", 1, {"a": 1})
+    saver.delete_thread("early")
+    assert saver.state.list_keys() == []
+    if not saver._shared:
+        assert saver.state.namespaces() == []
+        foreign(saver, "notes", {"k": 1})[0].delete("k")
+        with pytest.raises(InvalidArgument, match="history"):
+            saver.delete_thread("notes")
+
+
+def test_a_thread_whose_checkpoint_was_overwritten_is_named(saver: Any) -> None:
+    put(saver, "t", 1, {"a": 1})
+    assert saver.get_tuple(config("t")) is not None
+    own, _ = foreign(saver, "t", {"checkpoint": "mine"})
+    for act in (lambda: saver.get_tuple(config("t")), lambda: put(saver, "t", 2, {"a": 2}, parent=1)):
+        with pytest.raises(InvalidArgument, match="'t'"):
+            act()
+    own.undo()
+    put(saver, "t", 2, {"a": 2}, parent=1)
+    assert ids(saver.list(config("t"))) == ["id-0002", "id-0001"]
+
+
 def conformance(url: str, mode: str, capabilities: set[str] | None) -> dict[str, list[str]]:
     """What LangGraph's own conformance suite finds wrong."""
     from langgraph.checkpoint.conformance import checkpointer_test, validate
