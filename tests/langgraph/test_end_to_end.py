@@ -268,14 +268,65 @@ def test_a_run_that_was_killed_is_resumed_where_it_was(store_url: str) -> None:
             assert StateManager(url, "t1").doctor().ok
 
 
+DOCUMENT = Path(__file__).parent.parent.parent / "references" / "langgraph.md"
+
+
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+
+
+def run_block(block: str) -> None:
+    exec(compile(block, "langgraph.md", "exec", dont_inherit=True), {"__name__": "document"})
+
+
+def test_threads_of_another_saver_are_taken_over_and_go_on(folder: Path) -> None:
+    from agents import State, agent, said, thread
+    from langgraph.checkpoint.sqlite import SqliteSaver
+    from langgraph.graph import START, StateGraph
+    from langgraph.types import Command, interrupt
+
+    from stateview.langgraph import StateviewSaver
+
+    def made(saver: Any) -> Any:
+        inner = StateGraph(State).add_node("confirm", lambda state: {"topic": interrupt("which?")})
+        graph = StateGraph(State).add_node("inner", inner.add_edge(START, "confirm").compile(checkpointer=True))
+        graph.add_node("count", lambda state: {"steps": 1}).add_node("answer", agent(None))
+        graph.add_edge(START, "inner").add_edge(START, "count").add_edge(["inner", "count"], "answer")
+        return graph.compile(checkpointer=saver)
+
+    def states(graph: Any, name: str) -> list[Any]:
+        every = [*graph.get_state_history(thread(name)), graph.get_state(thread(name), subgraphs=True)]
+        return [one for state in every for one in (state, *(task.state for task in state.tasks))]
+
+    names = ("t1", "user@x")
+    with SqliteSaver.from_conn_string("runs.sqlite") as old:
+        graph = made(old)
+        ask(graph, "apples", "t1")
+        first = graph.get_state(thread("t1")).config
+        graph.invoke(Command(resume="pears "), thread("t1"))
+        graph.invoke(None, {"configurable": {**thread("t1")["configurable"], **first["configurable"]}})  # a branch
+        ask(graph, "bears", "t1")
+        ask(graph, "cats", "user@x")
+        before = {name: states(graph, name) for name in names}
+        [copy] = [block for block in blocks() if "SqliteSaver" in block]
+        run_block(copy)
+        run_block(copy)
+        with StateviewSaver("sqlite:./agents") as saver:
+            own = made(saver)
+            assert {name: states(own, name) for name in names} == before
+            assert own.get_state(thread("t1")).next == ("inner",)
+            for name in names:
+                done = said(own.invoke(Command(resume="plums "), thread(name)))
+                assert done == said(graph.invoke(Command(resume="plums "), thread(name)))
+                assert "plums" in done[-1]
+
+
 @pytest.mark.stress
 def test_the_code_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parent.parent.parent / "references" / "langgraph.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(compile(block, "langgraph.md", "exec", dont_inherit=True), {"__name__": "document"})
+    assert len(blocks()) == 3
+    for block in blocks():
+        run_block(block)
     assert capsys.readouterr().out.splitlines() == [
         "ch/draft about bees about ants", "ch/topic bees ants", "{'topic': 'bees', 'draft': 'about ants'}",
     ]  # fmt: skip
