@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 
-from stateview import StateManager
+from stateview import KeyWrong, StateManager
 
 MODES = ("namespaces", pytest.param("keys", marks=pytest.mark.stress))
 
@@ -266,6 +266,74 @@ def test_a_run_that_was_killed_is_resumed_where_it_was(store_url: str) -> None:
             found = said(graph.invoke(None, thread("t1")))
             assert found == ["apples", "1 messages about a", "bears", "3 messages about ab"][: 2 if step < 3 else 4]
             assert StateManager(url, "t1").doctor().ok
+
+
+@pytest.mark.stress
+def test_one_channel_is_restored_in_the_dashboard_and_the_graph_goes_on_with_it(store_url: str) -> None:
+    from agents import agent, said, thread
+    from dashboard_host import compared, shown
+
+    from stateview.dashboard.app import Dashboard
+    from stateview.dashboard.widgets.timeline import Timeline
+    from stateview.langgraph import StateviewSaver
+
+    async def restore(name: str) -> None:
+        app = Dashboard(StateManager(store_url, "t1", author="a person"))
+        async with app.run_test(size=(120, 40), notifications=True) as pilot:
+            await shown(pilot, "ch/messages", "ch/topic")
+            assert app.main is not None
+            app.main.query_one(Timeline).go_to(name)
+            await shown(pilot, "AS OF c-")
+            await pilot.press("2", "j", "j")
+            await shown(pilot, "3 Value · ch/topic")
+            await pilot.press("r")
+            await shown(pilot, "this key: ch/topic")
+            await pilot.press("enter")
+            await shown(pilot, "1 of 1 marked")
+            await compared(pilot)
+            await pilot.press("y")
+            await shown(pilot, "z undoes")
+
+    with StateviewSaver(store_url) as saver:
+        graph = agent(saver)
+        ask(graph, "apples")
+        first = graph.get_state(thread("t1")).config["configurable"]["checkpoint_id"]
+        ask(graph, "bears")
+        asyncio.run(asyncio.wait_for(restore(f"c-{first}"), 60))
+        live = graph.get_state(thread("t1")).values
+        assert (live["topic"], len(said(live)), live["steps"]) == ("a", 4, 4)
+        assert ask(graph, "cats")[4:] == ["cats", "5 messages about ac"]
+        assert [one.author for one in StateManager(store_url, "t1").log() if "restore" in one.reason] == ["a person"]
+
+
+def test_a_graph_goes_on_after_the_keys_of_its_encrypted_thread_are_rotated(tmp_path: Path) -> None:
+    from agents import agent, said, thread
+
+    from stateview.langgraph import StateviewSaver
+
+    def plain() -> list[str]:
+        words = [b"apples", b"bears", b"messages about", b"HumanMessage"]
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert any(path.name == "state.db" for path in files)
+        return [path.name for path in files for word in words if word in path.read_bytes()]
+
+    url, new_key = f"sqlite:{tmp_path}/store", StateManager(f"sqlite:{tmp_path}/store").encryption.new_key
+    first, second = new_key(), new_key()
+    with StateviewSaver(url, encryption_key=first) as saver:
+        ask(agent(saver), "apples")
+        assert plain() == []
+        StateManager(url, "t1", encryption_key=first).encryption.rotate_key(second)
+        with pytest.raises(KeyWrong):
+            ask(agent(saver), "bears")
+    with StateviewSaver(url, encryption_key=second) as saver:
+        StateManager(url, "t1", encryption_key=second).encryption.rotate_data_key()
+        graph = agent(saver)
+        assert ask(graph, "bears") == ["apples", "1 messages about a", "bears", "3 messages about ab"]
+        assert [len(one.values.get("messages", [])) for one in graph.get_state_history(thread("t1"))] == [
+            4, 3, 3, 2, 2, 1, 1, 0,
+        ]  # fmt: skip
+        assert said(list(graph.get_state_history(thread("t1")))[4]) == ["apples", "1 messages about a"]
+        assert plain() == []
 
 
 DOCUMENT = Path(__file__).parent.parent.parent / "references" / "langgraph.md"
