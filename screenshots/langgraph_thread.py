@@ -40,8 +40,8 @@ def answer(_: State) -> State:
     return {"messages": [AIMessage(next(ANSWERS))], "calls": 1}
 
 
-def run() -> str:
-    """Run three turns, and return the name of the checkpoint after the first."""
+def run() -> list[str]:
+    """Run three turns, and return the names of the checkpoints after them."""
     thread: Any = {"configurable": {"thread_id": "thread-1"}}
     builder = StateGraph(State).add_node("plan", plan).add_node("answer", answer)
     builder.add_edge(START, "plan").add_edge("plan", "answer")
@@ -51,23 +51,36 @@ def run() -> str:
         for text in ("Where is the fair?", "How do I get there?", "Book a table."):
             graph.invoke({"messages": [("user", text)]}, thread, durability="sync")
             names.append(f"c-{graph.get_state(thread).config['configurable']['checkpoint_id']}")
-    return names[0]
+    return names
 
 
-async def walk(name: str) -> None:
-    """Take the pictures, in one session."""
+async def walk(names: list[str]) -> None:
+    """Take the pictures, in one session: a thread, the diff of two checkpoints, the restore of one channel."""
     app = Dashboard(StateManager("sqlite:agents", "thread-1", author="you"))
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, "ch/messages", "checkpoint")
         await pilot.press("2", "j", "j", "4")
         assert app.main is not None
-        app.main.query_one(Timeline).go_to(name)
+        timeline = app.main.query_one(Timeline)
+        timeline.go_to(names[0])
         await until(pilot, "AS OF c-")
         await take("langgraph-thread", pilot)
-        await pilot.press("d")
-        await until(pilot, "Diff", "ch/messages")
-        await until(pilot, "How do I get there?")
+
+        await pilot.press("space")
+        timeline.go_to(names[1])
+        await until(pilot, f"AS OF {names[1]}")
+        await pilot.press("space", "d")
+        await until(pilot, f"Diff  {names[0]} → {names[1]}", "How do I get there?", "By train, two hours.")
         await take("langgraph-diff", pilot)
+
+        await pilot.press("escape", "escape")
+        timeline.go_to(names[0])
+        await until(pilot, f"AS OF {names[0]}")
+        await pilot.press("2", "r")
+        await until(pilot, "this key: ch/messages")
+        await pilot.press("enter")
+        await until(pilot, "1 of 1 marked", "A table for two at noon.")
+        await take("langgraph-restore", pilot)
 
 
 if __name__ == "__main__":
