@@ -60,7 +60,7 @@ class StateviewSaver(ThreadReader):
             None: the store that `stateview init` chose.
         threads: `"namespaces"`: each thread is a namespace. Its timeline, diff, restore and undo are those of the
             agent. `"keys"`: all threads are in the namespace of the manager, and their keys begin with `THREAD/`. This
-            takes a tenth of the space for many short threads. Restore a thread there with `keys="THREAD/*"`.
+            takes an eighth of the space for many short threads. Restore a thread there with `keys="THREAD/*"`.
         serde: LangGraph's serializer of what is no JSON. None: `JsonPlusSerializer`, with its allowlist. Any other
             serializer, such as one that encrypts, is given each value, and people cannot read its result.
         options: of `StateManager`, if `store` is none: `durability`, `encryption_key`, `history` and so on.

@@ -122,6 +122,9 @@ def test_checkpoints_are_listed_by_filter_before_and_limit(saver: Any) -> None:
         put(saver, "t", number, {"a": number}, number - 1 or None, odd=number % 2 == 1)
     assert ids(saver.list(config("t"))) == [f"id-{number:04}" for number in range(7, 0, -1)]
     assert ids(saver.list(config("t"), filter={"odd": True}, limit=2)) == ["id-0007", "id-0005"]
+    saver.put(config("u"), made(1, {}), {"user": {"id": 7}, "user.id": 8}, {})
+    for match, found in (({"user": {"id": 7}}, 1), ({"user.id": 8}, 1), ({"user.id": 7}, 0), ({"user": {}}, 0)):
+        assert len(list(saver.list(None, filter=match))) == found
     assert ids(saver.list(config("t"), before=config("t", "id-0003"))) == ["id-0002", "id-0001"]
     assert ids(saver.list(config("t", "id-0004"))) == ["id-0004"]
     assert ids(saver.list(config("t"), limit=0)) == []
