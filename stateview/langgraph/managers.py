@@ -12,7 +12,7 @@ from stateview import StateManager
 
 _MAX_OPEN = 64
 _FILES_PER_MANAGER = 4  # on SQLite; on Redis it holds two connections
-_SHARE = 4  # a quarter of the files that the process may open
+_SHARE = 4  # managers hold at most one file in four that the process may open
 
 
 class _Opened:
@@ -50,8 +50,8 @@ class Managers:
                 self._opened.move_to_end(namespace)
             one.users += 1
             surplus = self._take_surplus()
-        _close(surplus)  # first: the block opens files
         try:
+            _close(surplus)  # first: the block opens files
             yield one.state
         finally:
             with self._mutex:

@@ -294,6 +294,7 @@ class ThreadReader(BaseCheckpointSaver[Any]):
             yield place
 
     def _root(self, thread: str) -> Iterator[Place]:
+        """Give the place of one thread, in the form of `_roots`."""
         with self._place({"configurable": {"thread_id": thread}}) as root:
             yield root
 
@@ -317,12 +318,11 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         root = place._replace(graph="")
         record = root.state.load(root.record, None, fresh=True)
         if record is None:
-            keys = [row.key for row in root.state.rows(root.root, limit=_PAGE)]
-            if not keys:
-                return ""
-            record = root.state.load(root.record, None, fresh=True)  # the first may have been saved meanwhile
+            view = root.state.at("live")  # others may save or delete the thread meanwhile
+            keys = [row.key for row in view.rows(root.root, limit=_PAGE)]
+            record = view.load(root.record, None)
             if record is None and not any(map(root.is_shown_by, keys)):
-                return keys[0]
+                return keys[0] if keys else ""
         if record is not None and not is_record(record):
             return root.record
         if len(self._known) >= _KNOWN:

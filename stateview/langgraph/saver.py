@@ -65,6 +65,9 @@ class StateviewSaver(ThreadReader):
             serializer, such as one that encrypts, is given each value, and people cannot read its result.
         options: of `StateManager`, if `store` is none: `durability`, `encryption_key`, `history` and so on.
 
+    A store may hold other data too: `list` passes over it, and each method that names it as a thread refuses it by
+    `InvalidArgument`.
+
     The methods are those of `BaseCheckpointSaver`. The asynchronous ones run the same code on threads of the event
     loop. One that has begun to write runs to its end, even if it is cancelled.
 
