@@ -48,7 +48,7 @@ LOAD_OF = {
         backends.deltas backends.sqlite backends.sqlite.backend backends.sqlite.connections
         backends.sqlite.connections.database backends.sqlite.connections.file_locks
         backends.sqlite.connections.page_checksums backends.sqlite.connections.pool
-        backends.sqlite.read_cache backends.sqlite.reader
+        backends.sqlite.connections.wal_index backends.sqlite.read_cache backends.sqlite.reader
         backends.sqlite.row_checksums backends.sqlite.schema backends.sqlite.writer
     """,
 }

@@ -40,7 +40,8 @@ from ...stored_values import StoredValues
 from .. import schema
 from ..row_checksums import RECOVER, first_corruption
 from . import page_checksums as pages
-from .pool import Connection, Pool, PooledConnection, connections, inherited, make_way
+from . import wal_index
+from .pool import Connection, Pool, PooledConnection, connections, inherited, leave_log, make_way
 
 SMALL_FILE_BYTES = 64 * 1024  # up to this size a database is checked whole when it is first opened; takes about 1 ms
 _SMALLEST_PAGE_BYTES = 4096
@@ -223,6 +224,19 @@ class Database(ABC):
         return connection
 
     def _new_connection(self, pooled: bool) -> Connection:
+        backoff = Backoff(self.timeout, _MIN_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
+        while wal_index.is_outdated(connection := self._open_file(pooled)):
+            leave_log(connection)  # which is not the log of the index
+            connection.close()
+            if self._may_write():
+                wal_index.remove_index(self.path)
+            if not backoff.wait():
+                what = f"{self.path}: another program held an outdated index of the -wal file for {self.timeout:g} s"
+                raise BackendUnavailable(what, "Close that program, and try again")
+        schema.prepare(connection, self.durability)
+        return connection
+
+    def _open_file(self, pooled: bool) -> Connection:
         name, signature = self.path, None
         may_write = not self.read_only and self._may_write()
         flags = apsw.SQLITE_OPEN_READWRITE if may_write else apsw.SQLITE_OPEN_READONLY
@@ -233,8 +247,7 @@ class Database(ABC):
             flags |= apsw.SQLITE_OPEN_URI
         connection = Connection.open(name, flags=flags, vfs=pages.vfs())
         connection.signature = signature
-        connection.set_busy_handler(self._busy_handler(pooled))  # before the settings, which can meet a lock
-        schema.prepare(connection, self.durability)
+        connection.set_busy_handler(self._busy_handler(pooled))  # before the first read, which can meet a lock
         return connection
 
     def _may_write(self) -> bool:
