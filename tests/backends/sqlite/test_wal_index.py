@@ -25,14 +25,21 @@ def save_large(state):
 
 
 @contextlib.contextmanager
-def outdated_index(folder, act):
-    """Leave the index of the WAL that `act` wrote beside a store whose WAL is removed, in use by another program."""
+def outdated_index(folder, act, later=()):
+    """Leave the index of the WAL that `act` wrote and a close removed, in use by another program.
+
+    Beside it is the WAL that `later` wrote, as a killed process leaves it.
+    """
     path, kept = folder / "s/n/state.db-shm", folder / "kept"
     for step in (lambda state: state.save("k", 1), act):
         with StateManager(f"sqlite:{folder}/s", "n") as state:
             step(state)
             shutil.copy(path, kept)
     assert sorted(os.listdir(path.parent)) == ["lock", "state.db"]
+    for number in later:
+        with StateManager(f"sqlite:{folder}/s", "n") as state:
+            state.save("k", number)
+            state.backend._pool.close_idle(keep_log=True)
     shutil.copy(kept, path)
     with open(path, "r+b") as file:
         fcntl.fcntl(file, file_locks._F_OFD_SETLK, file_locks._pack(fcntl.F_RDLCK, IN_USE, 1, 0))
@@ -40,17 +47,18 @@ def outdated_index(folder, act):
 
 
 @pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("later", [(), (11, 12)])
 @pytest.mark.parametrize("act", [save_small, save_large])
-def test_who_opens_the_store_makes_the_index_anew(tmp_path, act, read_only):
-    with outdated_index(tmp_path, act):
+def test_who_opens_the_store_makes_the_index_anew(tmp_path, act, later, read_only):
+    with outdated_index(tmp_path, act, later):
         with StateManager(f"sqlite:{tmp_path}/s", "n", timeout=5, read_only=read_only) as state:
-            assert state.load("k") == (2 if act is save_small else 1)
+            assert state.load("k") == (later or (2 if act is save_small else 1,))[-1]
             assert not [finding for finding in state.doctor().findings if finding.severity == "error"]
         with StateManager(f"sqlite:{tmp_path}/s", "n", timeout=5) as state:
             state.save("k", 3)
     with StateManager(f"sqlite:{tmp_path}/s", "n") as state:
         assert state.load("k") == 3
-        assert state.revision == 3
+        assert state.revision == 3 + len(later)
 
 
 def test_while_another_connection_is_open_the_error_names_the_cause_and_the_next_attempt_succeeds(tmp_path):

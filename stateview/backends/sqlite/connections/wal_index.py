@@ -1,10 +1,9 @@
-"""The index of the WAL, the -shm file, where it is of a WAL that was removed.
+"""The index of the WAL, the -shm file, where it is of another WAL than the one beside it.
 
 The last connection to a database removes the WAL and its index when it is closed. Another copy of SQLite may have the
 WAL open then without a lock: its process dropped the lock when it closed the database by other ways, for example after
-a copy of the files. It makes a new index of the removed WAL. As long as it has that index open, all others use it with
-a new WAL, which is empty. A read of a frame fails with SQLITE_IOERR_SHORT_READ, and a write that reads no such frame
-would put its own where no recovery finds them.
+a copy of the file. While no connection has the next index open, it makes that one anew, of the removed WAL. All others
+would use it with the present WAL: they would read wrong pages, or none, and write them into the database.
 """
 
 from __future__ import annotations
@@ -18,19 +17,60 @@ from . import page_checksums as pages
 from .file_locks import LockedConnection
 from .pool import leave_log
 
+# In the header of the index, and of the WAL: https://www.sqlite.org/walformat.html
+_INDEX_HEADER_BYTES = 48
+_FRAMES = slice(16, 20)
+_SALT_IN_INDEX = slice(32, 40)
+_SALT_IN_WAL = slice(16, 24)
+
 
 def is_outdated(connection: apsw.Connection) -> bool:
-    """Return whether the index of a new connection lists more frames than the WAL holds."""
+    """Return whether the index that a new connection uses is of another WAL.
+
+    One look is enough: as long as the connection is open, nobody makes the index anew.
+    """
     try:
         connection.pragma("user_version")  # the first read opens the WAL
-        frames, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-    except apsw.ReadOnlyError:
-        return False  # this user may not write the WAL, and is not told how many frames it has
-    except apsw.IOError as error:
-        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHORT_READ:
-            return True  # a frame of the first page. No other file gives this error
+    except (apsw.IOError, apsw.CorruptError, apsw.NotADBError):
+        if _is_of_another_wal(connection):
+            return True
         raise
-    return frames > 0 and os.path.getsize(connection.filename_wal) < frames * int(connection.pragma("page_size"))
+    return _is_of_another_wal(connection)
+
+
+def _is_of_another_wal(connection: apsw.Connection) -> bool:
+    try:
+        if connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0] <= 0:
+            return False
+    except apsw.Error:
+        pass  # another connection writes, or this user may not: the header tells as well, and takes longer to find
+    header = _index_header(f"{connection.filename}-shm")
+    if not any(header[_FRAMES]):
+        return False
+    with open(connection.filename_wal, "rb") as wal:
+        return wal.read(_SALT_IN_WAL.stop)[_SALT_IN_WAL] != header[_SALT_IN_INDEX]
+
+
+def _index_header(path: str) -> bytes:
+    """Read the header of an index from this process's memory; nothing where there is none, or on another system.
+
+    To open and close the file would drop the locks that another copy of SQLite in this process has on it.
+    """
+    try:
+        inode = str(os.stat(path).st_ino)
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            for line in maps:
+                if inode in line and line.rstrip().endswith("-shm"):
+                    addresses, _, offset, _, mapped = line.split()[:5]
+                    if mapped == inode and int(offset, 16) == 0:
+                        break
+            else:
+                return b""
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            memory.seek(int(addresses.partition("-")[0], 16))
+            return memory.read(_INDEX_HEADER_BYTES)
+    except OSError:
+        return b""
 
 
 def remove_index(path: str) -> None:
