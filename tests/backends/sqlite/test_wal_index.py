@@ -10,7 +10,7 @@ import pytest
 from test_first_write import CALLS, FailingCall
 
 from stateview import BackendError, BackendUnavailable, StateManager
-from stateview.backends.sqlite.connections import file_locks
+from stateview.backends.sqlite.connections import file_locks, wal_index
 
 pytestmark = pytest.mark.skipif(file_locks.TABLE is None, reason="this system has no locks of file descriptions")
 IN_USE = 128  # the byte of the -shm file that each program locks while it has the file open
@@ -71,6 +71,18 @@ def test_while_another_connection_is_open_the_error_names_the_cause_and_the_next
         other.close()
         assert state.load("k") == 2
         state.close()
+
+
+def test_who_may_not_remove_the_index_is_told_the_cause(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(wal_index, "remove", refused)
+    state = StateManager(f"sqlite:{tmp_path}/s", "n", timeout=0.05)
+    with outdated_index(tmp_path, save_small), pytest.raises(BackendUnavailable, match="outdated index"):
+        state.load("k")
+    assert state.load("k") == 2
+    state.close()
 
 
 @pytest.mark.parametrize("name", ["pread64", "pwrite64"])

@@ -1,9 +1,10 @@
 """The index of the WAL, the -shm file, where it is of another WAL than the one beside it.
 
-The last connection to a database removes the WAL and its index when it is closed. Another copy of SQLite may have the
-WAL open then without a lock: its process dropped the lock when it closed the database by other ways, for example after
-a copy of the file. While no connection has the next index open, it makes that one anew, of the removed WAL. All others
-would use it with the present WAL: they would read wrong pages, or none, and write them into the database.
+The last connection to a database removes the WAL and its index when it is closed. Another copy of SQLite may still have
+that WAL open, without a lock: its process closed the database file by other ways, for example after a copy, and so
+dropped the lock. If no connection has the next index open at that moment, the other copy makes it anew, of the removed
+WAL. All others would use that index with the present WAL. They would read wrong pages, or none, and a WAL checkpoint
+would write wrong pages into the database.
 """
 
 from __future__ import annotations
@@ -44,33 +45,29 @@ def _is_of_another_wal(connection: apsw.Connection) -> bool:
             return False
     except apsw.Error:
         pass  # another connection writes, or this user may not: the header tells as well, and takes longer to find
-    header = _index_header(f"{connection.filename}-shm")
-    if not any(header[_FRAMES]):
-        return False
-    with open(connection.filename_wal, "rb") as wal:
-        return wal.read(_SALT_IN_WAL.stop)[_SALT_IN_WAL] != header[_SALT_IN_INDEX]
+    try:
+        header = _index_header(f"{connection.filename}-shm")
+        with open(connection.filename_wal, "rb") as wal:
+            salt = wal.read(_SALT_IN_WAL.stop)[_SALT_IN_WAL]
+    except OSError:
+        return False  # there is no /proc, or no such file
+    return any(header[_FRAMES]) and header[_SALT_IN_INDEX] != salt
 
 
 def _index_header(path: str) -> bytes:
-    """Read the header of an index from this process's memory; nothing where there is none, or on another system.
+    """Read the header of an index from this process's memory; nothing where it is not found there.
 
     To open and close the file would drop the locks that another copy of SQLite in this process has on it.
     """
-    try:
-        inode = str(os.stat(path).st_ino)
-        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-            for line in maps:
-                if inode in line and line.rstrip().endswith("-shm"):
-                    addresses, _, offset, _, mapped = line.split()[:5]
-                    if mapped == inode and int(offset, 16) == 0:
-                        break
-            else:
-                return b""
-        with open("/proc/self/mem", "rb", buffering=0) as memory:
-            memory.seek(int(addresses.partition("-")[0], 16))
-            return memory.read(_INDEX_HEADER_BYTES)
-    except OSError:
-        return b""
+    inode = str(os.stat(path).st_ino)
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for line in maps:
+            if inode in line and line.rstrip().endswith("-shm"):
+                addresses, _, offset, _, mapped = line.split()[:5]
+                if mapped == inode and int(offset, 16) == 0:
+                    memory.seek(int(addresses.partition("-")[0], 16))
+                    return memory.read(_INDEX_HEADER_BYTES)
+    return b""
 
 
 def remove_index(path: str) -> None:
@@ -81,7 +78,7 @@ def remove_index(path: str) -> None:
         connection.pragma("locking_mode", "EXCLUSIVE")  # set before the first read, it makes SQLite use no index file
         connection.execute("BEGIN IMMEDIATE")
         remove(f"{path}-shm")
-    except apsw.BusyError:
+    except (apsw.BusyError, PermissionError):  # who may write the files may not remove one without the folder's right
         pass  # the caller tries again
     finally:
         connection.close()
