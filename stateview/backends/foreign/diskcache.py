@@ -22,7 +22,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import apsw
 
@@ -328,13 +328,17 @@ class DiskCache(PresentBackend):
         return found
 
     def _value(self, stored: Row, is_json: bool) -> bytes:
-        """Encode a value by its mode."""
-        if stored.mode == _PICKLE and not is_json:
-            if stored.filename is not None:
-                return codec.encode(values.opaque("pickle in a file", size=_size(stored.size)))
-            return values.encode(_shown("pickle", stored.value), b"", "pickle")
-        if stored.filename is not None and stored.mode == _BINARY and not is_json:
-            return codec.encode(values.opaque("bytes in a file", size=_size(stored.size)))
+        """Encode a value by its mode. Of a file that is not read, the name changes with each value."""
+        if stored.filename is not None:
+            kind = (
+                "JSON by zlib" if is_json else {_PICKLE: "pickle", _BINARY: "bytes"}.get(cast("int", stored.mode), "")
+            )
+            size = _size(stored.size)
+            if (kind and not is_json) or (size or 0) > codec.MAX_BYTES:
+                shown = values.opaque(f"{kind or 'text'} in a file", size=size, file=str(stored.filename))
+                return codec.encode(shown)
+        elif stored.mode == _PICKLE and not is_json:
+            return values.encode(_shown("pickle", stored.value), None, "pickle")
         data = stored.value if stored.filename is None else self._content(stored, codec.MAX_BYTES + 1)
         if isinstance(data, values.Marked):  # the file cannot be read
             return codec.encode(data)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -222,9 +223,26 @@ class RedisKeys(PresentBackend):
         out = {}
         for some in self._weighed(known):
             for key, found in self._look(some, codec.MAX_BYTES, MAX_MEMBERS):
-                if found.type != _GONE:
-                    out[key] = self.version(Entry(key, 0, b"", index.time, _expires(found)), _encoded(found))
+                if found.type == "string" and found.number > codec.MAX_BYTES:
+                    value = codec.encode(self._large_string(index.name(key), found))
+                elif found.type != _GONE:
+                    value = _encoded(found)
+                else:
+                    continue
+                out[key] = self.version(Entry(key, 0, b"", index.time, _expires(found)), value)
         return out
+
+    def _large_string(self, name: bytes, found: Found) -> values.Marked:
+        """Return what shows a string over the limit of a value. It is read whole for its digest, part by part."""
+        hashed, size = sha256(found.members), len(found.members)
+        while size < found.number and isinstance(
+            part := self._pipe([("GETRANGE", name, size, size + READ_BYTES - 1)])[0], bytes
+        ):
+            if not part:
+                break  # it was cut meanwhile
+            hashed.update(part)
+            size += len(part)
+        return values.opaque("string", size=size, sha256=values.digest(hashed))
 
     def _weighed(self, keys: list[str]) -> Iterator[list[str]]:
         """Yield the keys in groups whose strings are some megabytes together, so that few are held at once."""
@@ -316,11 +334,16 @@ def _commands(kind: str, name: bytes, max_bytes: int, members: int) -> list[Comm
         "zset": [("ZCARD", name), ("ZRANGE", name, 0, last, "WITHSCORES")],
         "stream": [("XLEN", name), ("XRANGE", name, "-", "+", "COUNT", members)],
     }
-    return known.get(kind, [])
+    return known.get(kind, [("DUMP", name)] if kind != _GONE and _UNREADABLE not in kind else [])
 
 
 def _found(kind: str, left: Any, replies: list[Any], members: int) -> Found:
     left = -1 if isinstance(left, Exception) else left
+    if len(replies) == 1:  # what the server would write to its disk: a type of a module
+        data = replies[0]
+        if data is None:
+            return Found(_GONE, -1, 0, None)
+        return Found(kind, left, 1, data if isinstance(data, bytes) else None)
     for reply in replies:
         if isinstance(reply, Exception):
             changed = _is_wrong_type(reply)
@@ -331,7 +354,7 @@ def _found(kind: str, left: Any, replies: list[Any], members: int) -> Found:
     if kind == "hash":
         pairs = content[1]
         fields = pairs if isinstance(pairs, dict) else dict(zip(pairs[::2], pairs[1::2], strict=True))
-        content = dict(list(fields.items())[:members])
+        content = dict(sorted(fields.items())[:members])  # sorted, so that the same fields have the same digest
     elif kind == "set":
         content = sorted(content[1])[:members]
     return Found(kind, left, count, content)
@@ -345,12 +368,8 @@ def _encoded(found: Found) -> bytes:
     """Encode what shows a key of the server."""
     kind, content = found.type, found.members
     if kind == "string":
-        if found.number > len(content):
-            return (
-                codec.encode(values.opaque("string", size=found.number))
-                if found.number > codec.MAX_BYTES
-                else (values.encode(content.decode(errors="ignore"), content, "string"))
-            )
+        if found.number > len(content):  # of a list of keys, which reads the start
+            return values.encode(content.decode(errors="ignore"), content, kind)
         return _string(content)
     shown: Any
     if kind == "hash":
@@ -362,11 +381,11 @@ def _encoded(found: Found) -> bytes:
     elif kind == "stream":
         shown = [{"id": _text(place), "fields": _fields(fields)} for place, fields in _messages(content)]
     else:
-        return codec.encode(values.opaque(kind))
+        return codec.encode(values.opaque(kind, content))
     whole: dict[str, Any] = {f"${kind}": shown}
     if found.number > len(content):
         whole["count"] = found.number
-    return values.encode(values.Marked(whole), b"", kind)
+    return values.encode(values.Marked(whole), None, kind)
 
 
 def _string(data: bytes) -> bytes:

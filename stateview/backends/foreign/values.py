@@ -38,14 +38,19 @@ class Marked(dict[str, Any]):
     """An object that this module made, in contrast to a map of the other program that looks like it."""
 
 
-def opaque(kind: str, data: Bytes | None = None, size: int | None = None) -> Marked:
+def opaque(kind: str, data: Bytes | None = None, size: int | None = None, **more: Any) -> Marked:
     """Return what stands for data that is not decoded: its type, its size, and its digest if it is at hand."""
     shown: dict[str, Any] = {"type": kind}
     if data is not None:
-        shown |= {"bytes": len(data), "sha256": sha256(data).hexdigest()[:16]}
+        shown |= {"bytes": len(data), "sha256": digest(sha256(data))}
     elif size is not None:
         shown["bytes"] = size
-    return Marked({"$opaque": shown})
+    return Marked({"$opaque": shown | more})
+
+
+def digest(hashed: Any) -> str:
+    """Return the digits of a hash that an opaque value shows."""
+    return str(hashed.hexdigest()[:16])
 
 
 def shown_bytes(data: Bytes) -> Marked:
@@ -63,12 +68,15 @@ def shown_text(data: bytes) -> Any:
         return shown_bytes(data)
 
 
-def encode(value: Any, data: Bytes, kind: str) -> bytes:
-    """Encode a decoded value. `data` and `kind` describe a value that JSON cannot hold, as where it is too deep."""
+def encode(value: Any, data: Bytes | None, kind: str) -> bytes:
+    """Encode a decoded value. `data` and `kind` describe a value that JSON cannot hold, as where it is too deep.
+
+    Where `data` is None, the JSON of the value describes it, which is then over the limit in size alone.
+    """
     try:
         return codec.encode(_marked(value))
     except (NotSerializable, RecursionError, UnicodeEncodeError):
-        return codec.encode(opaque(kind, data))
+        return codec.encode(opaque(kind, msgspec.json.encode(_marked(value)) if data is None else data))
 
 
 def _marked(value: Any) -> Any:
@@ -105,7 +113,7 @@ def typed_json(kind: object, data: object) -> bytes:
     if isinstance(data, str):
         data = data.encode(errors="replace")
     if not isinstance(data, bytes):
-        return codec.encode(opaque(f"{kind} in a {type(data).__name__}"))
+        return codec.encode(opaque(f"{kind} in a {type(data).__name__}", repr(data).encode()))
     read = {"msgpack": msgpack_json, "json": json_text, "bytes": _bytes_json, "bytearray": _bytes_json}.get(str(kind))
     return codec.encode(opaque(str(kind)[:60], data)) if read is None else read(data)
 

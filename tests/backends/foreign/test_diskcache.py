@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stateview import StateManager
+from stateview import StateManager, codec
 from stateview.backends.protocol import StateAt
 from stateview.cli.program import main
 from stateview.errors import Damaged, HistoryPruned, KeyNotFound, NamespaceNotFound, ReadOnly
@@ -65,7 +66,9 @@ def test_values_are_shown_by_their_mode_and_files_are_read(folder: Path, capsys:
     state = opened(folder / "c")
     assert state.load("long") == "ü" * 50_000
     assert state.load("bytes") == {"$bytes": {"bytes": 1, "base64": "/w=="}}
-    assert state.load("file")["$opaque"] == {"type": "bytes in a file", "bytes": 50_000}
+    with closing(sqlite3.connect(folder / "c" / "cache.db")) as db:
+        (file,) = db.execute("SELECT filename FROM Cache WHERE key = 'file'").fetchone()
+    assert state.load("file")["$opaque"] == {"type": "bytes in a file", "bytes": 50_000, "file": file}
     assert state.load("pickle")["$opaque"]["type"] == "pickle"
     assert state.load("pickles")["$opaque"]["type"] == "pickle in a file"
     assert state.list_keys() == ["bytes", "file", "late", "long", "pickle", "pickles", "text"]
@@ -81,6 +84,22 @@ def test_values_are_shown_by_their_mode_and_files_are_read(folder: Path, capsys:
         state.save("k", 1)
     assert sorted(path for path in (folder / "c").rglob("*")) == before
     capsys.readouterr()
+
+
+def test_a_new_value_of_the_same_size_is_a_change_even_where_it_is_not_decoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "MAX_BYTES", 100_000)
+    state = opened(folder / "c")
+    with diskcache.Cache(folder / "c") as cache:
+        for name, start in (("before", 0), ("after", 1)):
+            cache["bytes"], cache["pickle"] = bytes([start]) * 50_000, [start] * 50_000
+            cache["text"] = str(start) * 150_000
+            seen = {key: state.load(key)["$opaque"] for key in state.list_keys()}
+            assert (seen["text"]["type"], seen["text"]["bytes"]) == ("text in a file", 150_000)
+            state.export(f"{name}.json")
+    before, after = (json.loads(Path(f"{name}.json").read_bytes()) for name in ("before", "after"))
+    assert before.keys() == after.keys() and all(before[key] != after[key] for key in before)
 
 
 def test_only_the_present_is_kept_and_a_change_is_seen(folder: Path) -> None:

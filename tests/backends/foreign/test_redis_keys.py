@@ -15,8 +15,9 @@ import redis
 from conftest import REDIS
 from dashboard_host import shown
 
-from stateview import StateManager
+from stateview import StateManager, codec
 from stateview.backends import mask, notes, parse_store
+from stateview.backends.foreign import redis_keys
 from stateview.backends.foreign.redis_keys import RedisKeys, parse_url
 from stateview.backends.protocol import TellsWhatIsCutOff
 from stateview.cli.program import main
@@ -158,8 +159,40 @@ def test_a_type_that_is_not_known_is_an_opaque_value_with_its_name(new_store: Ca
         except redis.ResponseError:
             pytest.skip("before Redis 8 there is no type that is not known")
     state = StateManager(keys_of(url), "default")
-    assert state.load("vectors") == {"$opaque": {"type": "vectorset"}}
+    with redis.Redis.from_url(url) as client:
+        seen = state.load("vectors")["$opaque"]
+        assert seen["type"] == "vectorset" and seen["bytes"] > 0
+        client.execute_command("VADD", "vectors", "VALUES", 2, 0, 1, "a")
+        assert state.load("vectors")["$opaque"]["sha256"] != seen["sha256"]
     assert [row.key for row in state.rows()] == ["vectors"]
+
+
+def test_what_is_over_the_limit_of_a_value_shows_its_size_and_a_digest_of_its_content(
+    url: str, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(redis_keys, "READ_BYTES", 3000)
+    state = StateManager(keys_of(url), "default")
+
+    def written(letter: str) -> dict[str, Any]:
+        members = [letter * 100 + str(number) for number in range(200)]
+        with server.pipeline() as pipe:
+            pipe.delete("hash", "list", "set", "zset", "stream")
+            pipe.hset("hash", mapping={str(number): member for number, member in enumerate(members)})
+            pipe.rpush("list", *members)
+            pipe.sadd("set", *members)
+            pipe.zadd("zset", {member: 1.0 for member in members})
+            for number, member in enumerate(members, 1):
+                pipe.xadd("stream", {"f": member}, id=f"{number}-0")
+            pipe.set("string", "x" * 15_000 + letter + "x" * 4999)
+            pipe.execute()
+        return {key: state.load(key)["$opaque"] for key in ("hash", "list", "set", "zset", "stream", "string")}
+
+    first, same, other = written("a"), written("a"), written("b")
+    assert first == same
+    assert [shown["type"] for shown in first.values()] == list(first)
+    assert all(shown["bytes"] >= 20_000 for shown in first.values()) and first["string"]["bytes"] == 20_000
+    assert all(first[key]["sha256"] != other[key]["sha256"] for key in first)
 
 
 @pytest.mark.parametrize("moment", [2, 3], ids=["before its type is asked for", "after that"])
