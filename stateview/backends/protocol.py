@@ -798,6 +798,14 @@ class TellsWhatIsCutOff(Protocol):
         """Say what was cut off by the last reads, for a person; "" for nothing. It reads nothing."""
 
 
+class KeepsPresentAlone(Protocol):
+    """What a backend has in addition, if it knows no past state, and not what changed since: a live foreign store."""
+
+    @property
+    def reading(self) -> str:
+        """How a snapshot gave the values, for a person; "" if they are all of one moment."""
+
+
 class CopiesNamespaces(Protocol):
     """What a backend may offer in addition, if it can read many small namespaces faster than by opening each."""
 

@@ -204,15 +204,16 @@ def entries(
         place, left = ends[-1], None if left is None else left - size
 
 
-def rows(backend: Backend, prefix: str, at: StateAt | None = None) -> Iterator[KeySummary]:
-    """Yield the keys with a prefix, without their values; of live, each page as it is when it is read."""
-    after = ""
-    while True:
-        page = backend.list_keys(prefix, after, limit=ROWS_PER_PAGE, at=at)
+def rows(backend: Backend, prefix: str, at: StateAt | None = None, limit: int | None = None) -> Iterator[KeySummary]:
+    """Yield the keys with a prefix, or the first `limit`, without values; of live, each page as when it is read."""
+    after, left = "", limit
+    while left is None or left > 0:
+        size = ROWS_PER_PAGE if left is None else min(left, ROWS_PER_PAGE)
+        page = backend.list_keys(prefix, after, limit=size, at=at)
         yield from page
-        if len(page) < ROWS_PER_PAGE:
+        if len(page) < size:
             return
-        after = page[-1].key
+        after, left = page[-1].key, None if left is None else left - size
 
 
 def require_keys(selection: Selection, *states: tuple[Backend, StateAt]) -> None:

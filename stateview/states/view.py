@@ -312,28 +312,30 @@ class StateView:
         read = partial(self._select, prefix=prefix, keys=keys, limit=limit, backwards=backwards)
         return steady(self._backend, (self._point,), renew, read, weigh)
 
-    def steady_rows(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[KeySummary]:
+    def steady_rows(
+        self, prefix: str = "", keys: Iterable[str] | str | None = None, limit: int | None = None
+    ) -> Iterator[KeySummary]:
         """Yield the keys that `steady_entries` yields, without their values: these are not transferred."""
         from .steady import steady
 
         keys = keys if keys is None or isinstance(keys, str) else list(keys)
         renew = renew_points([self.ref], [self._point])
-        read = partial(self._select_rows, prefix=prefix, keys=keys)
+        read = partial(self._select_rows, prefix=prefix, keys=keys, limit=limit)
         return steady(self._backend, (self._point,), renew, read, lambda row: len(row.start))
 
     def _select_rows(
-        self, state: Backend, point: StateAt, prefix: str, keys: Iterable[str] | str | None
+        self, state: Backend, point: StateAt, prefix: str, keys: Iterable[str] | str | None, limit: int | None = None
     ) -> Iterator[KeySummary]:
         from ..backends.names_only import names_only
         from .compare import rows, select
 
         selection = select(Selection(keys), (names_only(state), point))
         if selection.is_names():
-            yield from map(_summary, read_names(names_only(state), point, selection, prefix))
+            yield from islice(map(_summary, read_names(names_only(state), point, selection, prefix)), limit)
             return
-        for row in rows(state, prefix or selection.prefix(), point):
-            if selection(row.key) and row.key.startswith(prefix):
-                yield row
+        at_most = limit if selection.patterns is None else None  # others are passed over, so more is read
+        found = rows(state, prefix or selection.prefix(), point, at_most)
+        yield from islice((row for row in found if selection(row.key) and row.key.startswith(prefix)), limit)
 
     def entries(
         self, prefix: str = "", keys: Iterable[str] | str | None = None, *, limit: int | None = None,

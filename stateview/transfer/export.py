@@ -37,7 +37,10 @@ _LAYOUTS = ("jsonl", "json")
 
 
 class ExportReport(Struct, frozen=True):
-    """Report what an export wrote. For the layout `json`, `versions` counts the keys."""
+    """Report what an export wrote. For the layout `json`, `versions` counts the keys.
+
+    `reading` says of which moments the values are, if they are not all of one: see `KeepsPresentAlone`.
+    """
 
     layout: str
     namespace: str
@@ -46,6 +49,7 @@ class ExportReport(Struct, frozen=True):
     commits: int = 0
     checkpoints: int = 0
     bytes: int = 0
+    reading: str = ""
 
 
 class FileForm(NamedTuple):
@@ -157,8 +161,9 @@ def _export_state(backend: Backend, name: str, form: FileForm, progress: Progres
             if after.floor > head.floor:
                 counts = _raise_floor(name, form, after.floor)
             return ExportReport(
-                "jsonl", backend.namespace, head.revision, counts.versions, counts.commits, counts.checkpoints
-            )
+                "jsonl", backend.namespace, head.revision, counts.versions, counts.commits, counts.checkpoints,
+                reading=getattr(backend, "reading", ""),
+            )  # fmt: skip
     raise Conflict(
         f"writers made more revisions of namespace {backend.namespace!r} during the export than its history keeps",
         "Export a checkpoint as plain JSON (--at), or stop the writers for a while",
@@ -246,6 +251,7 @@ def _export_json(
             if count % KEYS_PER_REPORT == 0:
                 progress(count, head.count)
         out.write(b"\n}\n" if count else b"{}\n")
+        reading = getattr(state, "reading", "")
     if keys is not None and not count:
         raise KeyNotFound(f"no key matches {' '.join(keys)!r} at {ref}", see("keys"))
-    return ExportReport("json", backend.namespace, point.revision, count)
+    return ExportReport("json", backend.namespace, point.revision, count, reading=reading)

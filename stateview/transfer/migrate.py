@@ -66,13 +66,13 @@ def migrate(
             verified = summarize(destination, StateAt(head.revision, destination.now()), copy.marks)
         return _report(
             source, destination, head, verified, started, resumed=copy.resumed, behind=_behind(source, head),
-            replaces=target.contents, kept=kept, safety=safety,
+            replaces=target.contents, kept=kept, safety=safety, reading=copy.reading or "",
         )  # fmt: skip
 
 
 def _behind(source: Backend, head: Head) -> int:
-    """Count the source's commits that came after the copied state."""
-    return max(0, source.head().revision - head.revision)
+    """Count the source's commits that came after the copied state; 0 if it tells of none."""
+    return 0 if hasattr(source, "reading") else max(0, source.head().revision - head.revision)
 
 
 def _report(

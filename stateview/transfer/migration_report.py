@@ -53,7 +53,8 @@ class MigrationReport(Struct, frozen=True):
     destination held the whole copy before, `resumed` if an earlier copy was resumed. `behind` counts the source's
     commits that came after the copy. `replaces` describes the replaced namespace, `kept` is where it is kept, and
     `safety` the checkpoint that was made in it. `switched` is the settings file that names the destination now.
-    `encrypted` is true if the copy is, or would be, encrypted.
+    `encrypted` is true if the copy is, or would be, encrypted. `reading` says of which moments the values are, if they
+    are not all of one: see `KeepsPresentAlone`.
     """
 
     source: str
@@ -75,6 +76,7 @@ class MigrationReport(Struct, frozen=True):
     safety: str = ""
     switched: str = ""
     encrypted: bool = False
+    reading: str = ""
 
 
 OnMigrationProgress = Callable[[MigrationProgress], None]

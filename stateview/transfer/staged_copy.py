@@ -68,6 +68,7 @@ class StagedCopy:
         self._begun = False
         self.resumed = False
         self.moved = False  # whether the source was written to during the comparison
+        self.reading: str | None = None  # see `KeepsPresentAlone`
 
     def __enter__(self) -> StagedCopy:
         return self
@@ -132,6 +133,9 @@ class StagedCopy:
             self._copy_all()
             head = self._follow()
             compared = self._compare(head, None, [])
+            self.reading = getattr(self._source, "reading", None)
+        if self.reading is not None:  # what changed since is not known
+            return head, compared
         for left in reversed(range(MAX_TAIL_ROUNDS)):
             if self._is_still(head) or not left:  # the compared state is whole, even if writers go on
                 break
@@ -169,7 +173,7 @@ class StagedCopy:
         head = self._source.head()
         stored = self.receiver.progress()
         if stored is not None:
-            if stored.get("format") == FORMAT:
+            if stored.get("format") == FORMAT and not hasattr(self._source, "reading"):
                 note = msgspec.convert(stored, ResumePoint)
                 if note.lineage == head.lineage and note.revision <= head.revision:
                     self.resumed = self._begun = True

@@ -19,9 +19,11 @@ import os
 import re
 import stat
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from itertools import islice
+from math import inf
 from typing import Any, NamedTuple, cast
 
 import apsw
@@ -31,7 +33,7 @@ from ...errors import KeyNotFound
 from .. import Store
 from ..files.durable_files import file_error
 from ..key_ranges import prefix_end
-from ..protocol import SUMMARY_BYTES, Version
+from ..protocol import SUMMARY_BYTES, Backend, Version
 from . import values
 from .present import Bounds, Entry, PresentBackend
 from .sqlite_file import SqliteFile, rows
@@ -83,11 +85,14 @@ class Range(NamedTuple):
 class Lane(NamedTuple):
     """The keys of one kind, in the order of their names: `prefix`, and then the name of the key.
 
-    `within` is the condition for the keys of the kind. The index sorts numbers before text, and text before bytes.
+    Its keys are from `first` up to `last`, itself not among them, with the condition `within`. The index sorts numbers
+    before text, and text before bytes.
     """
 
     prefix: str
     kind: str
+    first: Any = None
+    last: Any = None
     within: str = ""
     raw: int = 1
     descending: bool = False
@@ -109,25 +114,31 @@ class Lane(NamedTuple):
             return None
         return -int(rest) if self.descending else int(rest)
 
+    def overlaps(self, low: str, high: str) -> bool:
+        """Return whether names from `low` up to `high` may be of this lane."""
+        return not ((high and high <= self.prefix) or (self.prefix and low >= prefix_end(self.prefix)))
+
     def range(self, low: str, high: str) -> Range | None:
         """Return the range of the index that has all keys with names from `low` up to `high`; None if it is empty.
 
-        It may have some more keys at either end.
+        It may have some more keys at either end. Each end has one bound: of two, SQLite might search by the other.
         """
-        if (high and high <= self.prefix) or (self.prefix and low >= prefix_end(self.prefix)):
+        if not self.overlaps(low, high):
             return None
         first = low[len(self.prefix) :] if low.startswith(self.prefix) else ""
         last = high[len(self.prefix) :] if high.startswith(self.prefix) else ""
         if self.kind == "text":
-            return Range("key >= ? AND key < ?", (first, last)) if last else Range("key >= ?", (first,))
+            stop = last if last and (self.last == b"" or last < self.last) else self.last
+            start = max(first, self.first)
+            return None if stop != b"" and start >= stop else Range("key >= ? AND key < ?", (start, stop))
         if self.kind == "hex":
-            start = bytes.fromhex(_leading(first, "[0-9a-f]", even=True))
-            stop = _following(bytes.fromhex(_leading(last, "[0-9a-f]", even=True)))
-            return Range("key >= ?", (start,)) if stop is None else Range("key >= ? AND key < ?", (start, stop))
+            begin = bytes.fromhex(_leading(first, "[0-9a-f]", even=True))
+            end = _following(bytes.fromhex(_leading(last, "[0-9a-f]", even=True)))
+            return Range("key >= ?", (begin,)) if end is None else Range("key >= ? AND key < ?", (begin, end))
         small = min(int(_leading(first, "[0-9]").ljust(_DIGITS, "0")[:_DIGITS]), _MAX_INT)
         large = int(_leading(last, "[0-9]").ljust(_DIGITS, "9")[:_DIGITS])
         if self.descending:
-            return Range("key BETWEEN ? AND ?", (max(-large, -_MAX_INT - 1), -small))
+            return Range("key BETWEEN ? AND ?", (max(-large, -_MAX_INT - 1), min(-small, -1)))
         return Range("key BETWEEN ? AND ?", (small, min(large, _MAX_INT)))
 
 
@@ -145,20 +156,22 @@ def _following(data: bytes) -> bytes | None:
 
 
 _LANES = (
-    Lane("", "text", f"key >= '' AND key < '$' AND {_PLAIN_TEXT}"),
-    Lane("$bytes/", "hex", f"key >= x'' AND {_PLAIN_BYTES}"),
+    Lane("", "text", "", "$", _PLAIN_TEXT),
+    Lane("$bytes/", "hex", within=_PLAIN_BYTES),
     Lane("$float/", "memory"),
-    Lane("$int/-", "int", "key < 0 AND typeof(key) = 'integer'", descending=True),
-    Lane("$int/", "int", "key >= 0 AND key < '' AND typeof(key) = 'integer'"),
+    Lane("$int/-", "int", within="typeof(key) = 'integer'", descending=True),
+    Lane("$int/", "int", within="typeof(key) = 'integer'"),
     Lane("$odd/", "memory"),
-    Lane("$pickle/", "hex", f"key >= x'' AND {_PLAIN_BYTES}", raw=0),
-    Lane("$str/", "text", f"key >= '$' AND key < '%' AND {_PLAIN_TEXT}"),
-    Lane("", "text", f"key >= '%' AND key < x'' AND {_PLAIN_TEXT}"),
+    Lane("$pickle/", "hex", within=_PLAIN_BYTES, raw=0),
+    Lane("$str/", "text", "$", "%", _PLAIN_TEXT),
+    Lane("", "text", "%", b"", _PLAIN_TEXT),
 )
 _ODD = (
     f"raw = 1 AND key >= '' AND key < x'' AND NOT ({_PLAIN_TEXT})",
     f"raw IN (0, 1) AND key >= x'' AND NOT ({_PLAIN_BYTES})",
 )
+_GONE = "a file that is missing"
+_MISSING = codec.encode(values.opaque(_GONE))
 _LIVE = "(expire_time IS NULL OR expire_time > ?)"
 
 
@@ -175,10 +188,24 @@ class DiskCache(PresentBackend):
         self.folder = folder if namespace == "default" else os.path.join(folder, namespace)
         self._exists = namespace == "default" or _SHARD.fullmatch(namespace) is not None
         self._file = SqliteFile(os.path.join(self.folder, _DATABASE), TABLES, WHAT, self.timeout)
+        self._live = self._file
         self._memory: tuple[object, dict[str, list[tuple[str, int]]]] = (None, {})
 
     def close(self) -> None:
         self._file.close()
+
+    @contextmanager
+    def snapshot(self, whole: bool = False) -> Iterator[Backend]:
+        """Open a backend that reads one state, by one read transaction. No writer waits for it."""
+        with super().snapshot(whole) as state, self._file.held() as file:
+            if isinstance(state, DiskCache) and state is not self:
+                state._file, state._memory = file, (None, {})
+            yield state
+
+    @property
+    def reading(self) -> str:
+        has_moved = self._pinned is not None and self._file.has_moved
+        return "the owner wrote meanwhile, so the values are of several moments" if has_moved else ""
 
     def namespaces(self) -> list[str]:
         """Return `default`, or the shards. A folder that is no cache is an error, so that a wrong path is told."""
@@ -223,25 +250,33 @@ class DiskCache(PresentBackend):
             (total,) = rows(db, "SELECT count(*) FROM Cache")[0]
             (expired,) = rows(db, "SELECT count(*) FROM Cache WHERE expire_time <= ?", (bounds.time / _SECOND,))[0]
             return int(total - expired)
-        return sum(1 for lane in _LANES for _ in self._names(db, lane, bounds, False))
+        return sum(1 for _ in self._listed(db, bounds))
+
+    def names(self, bounds: Bounds, limit: int) -> list[str]:
+        return self._file.read(lambda db: [name for name, _ in islice(self._listed(db, bounds), limit)])
 
     def entries(self, bounds: Bounds, limit: int, skip: int = 0, backwards: bool = False) -> list[Entry]:
         return self._file.read(lambda db: self._entries(db, bounds, limit, skip, backwards))
 
     def _entries(self, db: apsw.Connection, bounds: Bounds, limit: int, skip: int, backwards: bool) -> list[Entry]:
-        lanes = reversed(_LANES) if backwards else _LANES
-        found = (row for lane in lanes for row in self._names(db, lane, bounds, backwards))
-        page = list(islice(found, skip, skip + limit))
+        page = list(islice(self._listed(db, bounds, backwards), skip, skip + limit))
         is_json = self._is_json(db)
         return [self._entry(db, name, row, is_json) for name, row in (reversed(page) if backwards else page)]
+
+    def _listed(self, db: apsw.Connection, bounds: Bounds, backwards: bool = False) -> Iterator[tuple[str, int]]:
+        """Yield the names within bounds, in order, each with its row."""
+        for lane in reversed(_LANES) if backwards else _LANES:
+            yield from self._names(db, lane, bounds, backwards)
 
     def _names(self, db: apsw.Connection, lane: Lane, bounds: Bounds, backwards: bool) -> Iterator[tuple[str, int]]:
         """Yield the names of a lane within bounds, in order, each with its row. It reads no value."""
         if lane.kind == "memory":
+            if not lane.overlaps(bounds.low, bounds.high):
+                return
             kept = self._in_memory(db)[lane.prefix]
-            kept = kept[bisect_left(kept, (bounds.low, -1)) :]
-            kept = kept[: bisect_left(kept, (bounds.high, -1))] if bounds.high else kept
-            for name, row in reversed(kept) if backwards else kept:
+            low = bisect_left(kept, (bounds.low, -1))
+            places = range(low, bisect_left(kept, (bounds.high, -1)) if bounds.high else len(kept))
+            for name, row in map(kept.__getitem__, reversed(places) if backwards else places):
                 if rows(db, f"SELECT 1 FROM Cache WHERE rowid = ? AND {_LIVE}", (row, bounds.time / _SECOND)):
                     yield name, row
             return
@@ -314,18 +349,32 @@ class DiskCache(PresentBackend):
         shown = codec.encode(data.decode(errors="ignore"))[:-1] if is_text and isinstance(data, bytes) else b""
         return Entry(name, size + 2 * is_text, shown[:SUMMARY_BYTES], *times)
 
-    def encoded(self, keys: list[str], time: int) -> dict[str, Version]:
-        return self._file.read(lambda db: self._versions(db, keys, time))
+    def encoded(self, keys: list[str], time: int, enough: float = inf) -> list[Version]:
+        found, gone = self._file.read(lambda db: self._versions(db, keys, time, enough))
+        if gone:  # the owner has written other values since, or none
+            anew, _ = self._live.read(lambda db: self._versions(db, gone, time))
+            found = {key: anew.get(key) if key in gone else one for key, one in found.items()}
+        return [one for one in found.values() if one is not None]
 
-    def _versions(self, db: apsw.Connection, keys: list[str], time: int) -> dict[str, Version]:
-        is_json, found = self._is_json(db), {}
+    def _versions(
+        self, db: apsw.Connection, keys: Iterable[str], time: int, enough: float = inf
+    ) -> tuple[dict[str, Version | None], list[str]]:
+        """Return the versions of keys, and those of the keys whose file is missing."""
+        is_json, found, gone, held = self._is_json(db), dict[str, Version | None](), list[str](), 0
         for name in keys:
             row = self._row(db, name, time)
-            if row is not None:
-                stored = Row(*rows(db, f"SELECT {_WHOLE} FROM Cache WHERE rowid = ?", (row,))[0])
-                entry = Entry(name, 0, b"", _micros(stored.store_time), _micros(stored.expire_time))
-                found[name] = self.version(entry, self._value(stored, is_json))
-        return found
+            if row is None:
+                continue
+            stored = Row(*rows(db, f"SELECT {_WHOLE} FROM Cache WHERE rowid = ?", (row,))[0])
+            entry = Entry(name, 0, b"", _micros(stored.store_time), _micros(stored.expire_time))
+            value = self._value(stored, is_json)
+            found[name] = self.version(entry, value)
+            if value == _MISSING:
+                gone.append(name)
+            held += len(value)
+            if held >= enough:
+                break
+        return found, gone
 
     def _value(self, stored: Row, is_json: bool) -> bytes:
         """Encode a value by its mode. Of a file that is not read, the name changes with each value."""
@@ -362,7 +411,7 @@ class DiskCache(PresentBackend):
                     return values.opaque("no file")
                 return file.read(limit)
         except FileNotFoundError:
-            return values.opaque("a file that is missing")
+            return values.opaque(_GONE)
         except OSError as error:
             return values.opaque(f"a file that cannot be read: {error.strerror}")
 

@@ -7,20 +7,32 @@ at any of these revisions answers with the present state. What changed between t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from copy import copy
 from hashlib import sha256
+from math import inf
 from threading import Lock
 from typing import NamedTuple
 
-from ...errors import HistoryPruned
+from ...errors import BackendError
 from ...model import Commit
 from ..conflicts import history_pruned_error
 from ..key_ranges import key_range
-from ..protocol import CheckpointRecord, Head, KeySummary, StateAt, StoredVersion, SupersededVersion, Version
-from .read_only import ReadOnlyBackend, cut
+from ..protocol import (
+    PAGE_BYTES,
+    Backend,
+    CheckpointRecord,
+    Head,
+    KeySummary,
+    StateAt,
+    StoredVersion,
+    SupersededVersion,
+    Version,
+)
+from .read_only import ReadOnlyBackend
 
 _ENTRY_REVISION = 1
-_ROWS_PER_READ = 200
 
 
 class Entry(NamedTuple):
@@ -64,17 +76,31 @@ _generations = _Generations()
 class PresentBackend(ReadOnlyBackend):
     """A namespace of which the present state alone is kept. A subclass finds its entries and their values."""
 
+    _pinned: tuple[int, int] | None = None  # revision and time of a snapshot
+
+    @property
+    def reading(self) -> str:
+        """How a snapshot gives the values, see `KeepsPresentAlone`."""
+        return ""
+
     @abstractmethod
     def mark(self) -> tuple[object, int] | None:
         """Return what differs after each change of the store, and when it last changed; None if it does not exist."""
+
+    @abstractmethod
+    def names(self, bounds: Bounds, limit: int) -> list[str]:
+        """Return the first keys of a range, sorted. It reads no value."""
 
     @abstractmethod
     def entries(self, bounds: Bounds, limit: int, skip: int = 0, backwards: bool = False) -> list[Entry]:
         """Return a page of entries, sorted by key, as `Backend.list_keys` does."""
 
     @abstractmethod
-    def encoded(self, keys: list[str], time: int) -> dict[str, Version]:
-        """Return the versions of the keys that are there, and not expired at a time."""
+    def encoded(self, keys: list[str], time: int, enough: float = inf) -> list[Version]:
+        """Return the versions of the keys that are there, and not expired at a time, in the order of the keys.
+
+        It ends with the version after which the values are `enough` bytes together.
+        """
 
     @abstractmethod
     def count_of(self, bounds: Bounds) -> int:
@@ -88,43 +114,53 @@ class PresentBackend(ReadOnlyBackend):
         """Return the version that shows an entry."""
         return Version(entry.key, value, _ENTRY_REVISION, entry.time, entry.expires)
 
+    @contextmanager
+    def snapshot(self, whole: bool = False) -> Iterator[Backend]:  # noqa: ARG002
+        """Open a backend whose head and keys stay. Each value is as it is when it is read."""
+        present = self._present()
+        state = self if present is None or self._pinned else copy(self)
+        state._pinned = present
+        yield state
+
+    def _present(self) -> tuple[int, int] | None:
+        """Return the revision of the present state, and when it was last changed; None if there is no namespace."""
+        mark = None if self._pinned else self.mark()
+        return self._pinned if mark is None else (_generations.of(self.identity().store, mark[0]), mark[1])
+
+    def last_revision(self) -> int:
+        present = self._present()
+        return present[0] if present else 0
+
     def head(self) -> Head:
-        mark = self.mark()
-        if mark is None:
+        present = self._present()
+        if present is None:
             return Head()
-        revision = _generations.of(self.identity().store, mark[0])
+        revision, moment = present
         lineage = sha256(repr(self.identity().store).encode()).hexdigest()[:32]
-        return Head(revision, mark[1], self.count_of(Bounds("", "", self.now())), revision, lineage)
+        return Head(revision, moment, self.count_of(Bounds("", "", self.now())), revision, lineage)
 
     def _time(self, at: StateAt | None) -> int:
         """Return the time by which a read judges expiry."""
         if at is None:
             return self.now()
-        mark = self.mark()
-        last = 0 if mark is None else _generations.of(self.identity().store, mark[0])
+        last = self.last_revision()
         if not (1 if last else 0) <= at.revision <= last:
             raise history_pruned_error(self.namespace, at.revision, last)
         return at.time
 
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
         time = self._time(at)
-        return {} if self.mark() is None else self.encoded(list(dict.fromkeys(keys)), time)
+        found = [] if self._present() is None else self.encoded(list(dict.fromkeys(keys)), time)
+        return {version.key: version for version in found}
 
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
-        time = self._time(at)
-        if self.mark() is None or not limit:
-            return []
-        page = [one.key for one in self.entries(Bounds(*key_range(prefix, after, ""), time), limit)]
-        found = self._found(page, time)
-        if page and not found:  # all were deleted meanwhile; a short page would be the last
-            return self.scan(prefix, page[-1], limit, at)
-        return found
-
-    def _found(self, page: list[str], time: int) -> list[Version]:
-        found: list[Version] = []
-        for start in range(0, len(page), _ROWS_PER_READ):
-            some = self.encoded(page[start : start + _ROWS_PER_READ], time)
-            found += [some[key] for key in page[start : start + _ROWS_PER_READ] if key in some]
+        time, found = self._time(at), list[Version]()
+        while self._present() is not None and len(found) < limit:
+            page = self.names(Bounds(*key_range(prefix, after, ""), time), limit - len(found))
+            if not page:
+                break
+            found += self.encoded(page, time)
+            after = page[-1]  # some may be deleted meanwhile; a short page would be the last
         return found
 
     def list_keys(
@@ -132,19 +168,19 @@ class PresentBackend(ReadOnlyBackend):
         skip: int = 0, backwards: bool = False,
     ) -> list[KeySummary]:  # fmt: skip
         bounds = Bounds(*key_range(prefix, after, before), self._time(at))
-        page = self.entries(bounds, limit, skip, backwards) if limit and self.mark() is not None else []
+        page = self.entries(bounds, limit, skip, backwards) if limit and self._present() is not None else []
         return [KeySummary(one.key, one.size, one.start, _ENTRY_REVISION, one.time, one.expires) for one in page]
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
         time = self._time(at)
-        return 0 if self.mark() is None else self.count_of(Bounds(low, high, time))
+        return 0 if self._present() is None else self.count_of(Bounds(low, high, time))
 
     def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
         self._time(low)
         self._time(high)
         if low.revision != high.revision:
             what = f"{self.url} keeps the present state alone, so what changed is not known"
-            raise HistoryPruned(what, "Import it now and later, and compare the copies")
+            raise BackendError(what, "Import it now and later, and compare the copies")
         return sorted(self.expired(*sorted((low.time, high.time))))
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
@@ -163,10 +199,12 @@ class PresentBackend(ReadOnlyBackend):
     def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
     ) -> list[StoredVersion]:
-        start, time = after[0], self.now()
-        if keys is not None:
-            there = [] if self.mark() is None else sorted(key for key in {*keys} if key > start)
-            found = self._found(there, time)
-        else:
-            found = self.scan("", start, limit)
-        return cut((StoredVersion(one.key, one.value, one.revision, one.time, one.expires) for one in found), limit)
+        start, time, found = after[0], self.now(), list[Version]()
+        wanted = None if keys is None else sorted(key for key in {*keys} if key > start)
+        while not found and self._present() is not None:
+            bounds = Bounds(*key_range("", start, ""), time)
+            page = self.names(bounds, limit) if wanted is None else [key for key in wanted if key > start][:limit]
+            if not page:
+                break
+            found, start = self.encoded(page, time, PAGE_BYTES), page[-1]
+        return [StoredVersion(one.key, one.value, one.revision, one.time, one.expires) for one in found]

@@ -85,6 +85,9 @@ class ReadOnlyBackend(ABC):
     ) -> list[StoredVersion]: ...
 
     @abstractmethod
+    def namespaces(self) -> list[str]: ...
+
+    @abstractmethod
     def close(self) -> None: ...
 
     def identity(self) -> StoreIdentity:
@@ -109,10 +112,14 @@ class ReadOnlyBackend(ABC):
     def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:  # noqa: ARG002
         return None  # the store is the owner's, and holds all namespaces
 
+    def last_revision(self) -> int:
+        """Return the revision of the head."""
+        return self.head().revision
+
     def wait(self, revision: int, timeout: float) -> int:
-        """Poll the head: other programs notify nobody."""
+        """Poll the revision: other programs notify nobody."""
         deadline, pause = time.monotonic() + timeout, _POLL_SECONDS[0]
-        while (present := self.head().revision) <= revision and (left := deadline - time.monotonic()) > 0:
+        while (present := self.last_revision()) <= revision and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(pause, left))
             pause = min(2 * pause, _POLL_SECONDS[1])
         return present

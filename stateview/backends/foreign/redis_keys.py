@@ -10,10 +10,12 @@ the URL). Without that option, it takes `SCAN_SECONDS` at most. Where these were
 
 from __future__ import annotations
 
+import re
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from math import inf
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -37,6 +39,9 @@ SCAN_SECONDS = 2.0
 MAX_MEMBERS = 1000  # of a collection that are shown
 _LISTED_MEMBERS = 20  # that a list of keys reads
 _LISTED_BYTES = 4096  # of a string that a list of keys reads
+_LISTED_MEMORY = 65_536  # of a collection from which a list of keys reads members
+_SAMPLES = 100  # members by which a server tells the memory of a collection
+_MEMBER_BYTES = 3  # that JSON needs for a member
 _KEYS_PER_SCAN = 10_000
 _KEYS_PER_READ = 500
 _MIN_INDEX_SECONDS, _REST_FACTOR = 5.0, 20.0  # an index is as old as this, or as this many times its making, at most
@@ -64,7 +69,11 @@ class Index(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A key of the server: its type, the milliseconds until it expires (below 0: never), its number and its members."""
+    """A key of the server: its type, the milliseconds until it expires (below 0: never), its number and its members.
+
+    A list of keys reads the members of small collections alone. Of others, `members` is the memory that they take, or
+    None if that is not known.
+    """
 
     type: str
     left: int
@@ -147,12 +156,18 @@ class RedisKeys(PresentBackend):
         index = self._index
         return "" if index is None or index.whole else _first(index)
 
+    @property
+    def reading(self) -> str:
+        return "the server keeps no state, so each key is as it was when it was read"
+
     # --- the index ---------------------------------------------------------------------------------------------
 
     def index(self) -> Index:
         """Return the sorted keys. They are read again when they are some seconds old."""
         with self._lock:
             old = self._index
+            if self._pinned and old is not None:
+                return old
             if old is not None and time.monotonic() - old.made_at < max(_MIN_INDEX_SECONDS, _REST_FACTOR * old.seconds):
                 return old
             started, moment = time.monotonic(), now()
@@ -184,52 +199,51 @@ class RedisKeys(PresentBackend):
                 return found, False
         return found, True
 
-    def _between(self, bounds: Bounds) -> list[str]:
-        keys = self.index().keys
-        return keys[bisect_left(keys, bounds.low) : bisect_left(keys, bounds.high) if bounds.high else len(keys)]
+    def _places(self, keys: list[str], bounds: Bounds) -> tuple[int, int]:
+        low = bisect_left(keys, bounds.low)
+        return low, max(low, bisect_left(keys, bounds.high) if bounds.high else len(keys))
 
     def count_of(self, bounds: Bounds) -> int:
         """Count the names. A key that has expired since counts until the names are read again."""
+        low, high = self._places(self.index().keys, bounds)
+        return high - low
+
+    def names(self, bounds: Bounds, limit: int) -> list[str]:
         keys = self.index().keys
-        low = bisect_left(keys, bounds.low)
-        return max(0, (bisect_left(keys, bounds.high) if bounds.high else len(keys)) - low)
+        low, high = self._places(keys, bounds)
+        return keys[low : min(high, low + limit)]
 
     def entries(self, bounds: Bounds, limit: int, skip: int = 0, backwards: bool = False) -> list[Entry]:
-        chosen = self._between(bounds)
+        index = self.index()
+        low, high = self._places(index.keys, bounds)
         if backwards:
-            chosen = chosen[max(0, len(chosen) - skip - limit) : max(0, len(chosen) - skip)]
+            low, high = max(low, high - skip - limit), max(low, high - skip)
         else:
-            chosen = chosen[skip : skip + limit]
-        made = self.index().time
-        out = []
-        for key, found in self._look(chosen, _LISTED_BYTES, _LISTED_MEMBERS):
-            value = (
-                _encoded(found) if found.type != _GONE else b"null"
-            )  # a page has each name, or it would seem the last
-            shown = len(found.members) if isinstance(found.members, (list, dict)) else 0
-            size = len(value)
-            if found.type == "string" and found.number > _LISTED_BYTES:
-                size = found.number
-            elif found.number > shown > 0:
-                size = len(value) * found.number // shown
-            out.append(Entry(key, size, value[:SUMMARY_BYTES], made, _expires(found)))
-        return out
+            low, high = min(high, low + skip), min(high, low + skip + limit)
+        # A key that is gone has a row, too: a short page would seem the last
+        return [
+            Entry(key, *_summary(found), index.time, _expires(found))
+            for key, found in self._look(index.keys[low:high], _LISTED_BYTES, _LISTED_MEMBERS, is_list=True)
+        ]
 
     # --- values ------------------------------------------------------------------------------------------------
 
-    def encoded(self, keys: list[str], time: int) -> dict[str, Version]:  # noqa: ARG002 - the server judges expiry
+    def encoded(self, keys: list[str], time: int, enough: float = inf) -> list[Version]:  # noqa: ARG002 - the server judges expiry
         index = self.index()
-        known = [key for key in keys if self._is_known(index, key)]
-        out = {}
-        for some in self._weighed(known):
+        out: list[Version] = []
+        held = 0
+        for some in self._weighed([key for key in keys if self._is_known(index, key)]):
             for key, found in self._look(some, codec.MAX_BYTES, MAX_MEMBERS):
+                if found.type == _GONE:
+                    continue
                 if found.type == "string" and found.number > codec.MAX_BYTES:
                     value = codec.encode(self._large_string(index.name(key), found))
-                elif found.type != _GONE:
-                    value = _encoded(found)
                 else:
-                    continue
-                out[key] = self.version(Entry(key, 0, b"", index.time, _expires(found)), value)
+                    value = _encoded(found)
+                held += len(value)
+                out.append(self.version(Entry(key, 0, b"", index.time, _expires(found)), value))
+            if held >= enough:
+                break
         return out
 
     def _large_string(self, name: bytes, found: Found) -> values.Marked:
@@ -245,18 +259,23 @@ class RedisKeys(PresentBackend):
         return values.opaque("string", size=size, sha256=values.digest(hashed))
 
     def _weighed(self, keys: list[str]) -> Iterator[list[str]]:
-        """Yield the keys in groups whose strings are some megabytes together, so that few are held at once."""
+        """Yield the keys in groups whose values are some megabytes together, so that few are held at once."""
         index = self.index()
-        sizes = self._pipe([("STRLEN", index.name(key)) for key in keys]) if len(keys) > 1 else [0]
         some: list[str] = []
         held = 0
-        for key, reply in zip(keys, sizes, strict=False):
-            size = reply if isinstance(reply, int) else 0  # else it is no string, or may not be read
-            if some and held + size > READ_BYTES:
-                yield some
-                some, held = [], 0
-            some.append(key)
-            held += size
+        for start in range(0, len(keys), _KEYS_PER_READ):
+            part = keys[start : start + _KEYS_PER_READ]
+            asked = [(*command, index.name(key)) for key in part for command in (("STRLEN",), ("MEMORY", "USAGE"))]
+            sizes = self._pipe(asked) if len(keys) > 1 else [0, 0]
+            for key, length, memory in zip(part, sizes[::2], sizes[1::2], strict=True):
+                size = next(
+                    (reply for reply in (length, memory) if isinstance(reply, int)), 0
+                )  # else it may not be read
+                if some and held + size > READ_BYTES:
+                    yield some
+                    some, held = [], 0
+                some.append(key)
+                held += size
         if some:
             yield some
 
@@ -265,8 +284,13 @@ class RedisKeys(PresentBackend):
         is_listed = at < len(index.keys) and index.keys[at] == key
         return is_listed or (not index.whole and not key.startswith("$") and not key.encode().startswith(OWN))
 
-    def _look(self, keys: list[str], max_bytes: int, members: int) -> Iterator[tuple[str, Found]]:
-        """Yield each key with what the server has under it. Two round trips for some hundred keys."""
+    def _look(
+        self, keys: list[str], max_bytes: int, members: int, is_list: bool = False
+    ) -> Iterator[tuple[str, Found]]:
+        """Yield each key with what the server has under it. Two round trips for some hundred keys.
+
+        For a list of keys, large collections and the types of modules are not read, and their `members` are None.
+        """
         index = self.index()
         for start in range(0, len(keys), _KEYS_PER_READ):
             some = keys[start : start + _KEYS_PER_READ]
@@ -274,6 +298,8 @@ class RedisKeys(PresentBackend):
             heads = self._pipe([(word, name) for name in named for word in ("TYPE", "PTTL")])
             kinds = [f"key {_UNREADABLE}" if isinstance(kind, Exception) else _text(kind) for kind in heads[::2]]
             asked = [_commands(kind, name, max_bytes, members) for kind, name in zip(kinds, named, strict=True)]
+            if is_list:
+                self._leave_large(kinds, named, asked)
             replies = iter(self._pipe([command for commands in asked for command in commands]))
             found = [
                 _found(kind, left, [next(replies) for _ in commands], members)
@@ -285,6 +311,16 @@ class RedisKeys(PresentBackend):
                 if exists == 0:
                     found[at] = Found(_GONE, -1, 0, None)
             yield from zip(some, found, strict=True)
+
+    def _leave_large(self, kinds: list[str], named: list[bytes], asked: list[list[Command]]) -> None:
+        """Leave the members of large collections out of what is asked. A list of keys shows their number."""
+        collections = [at for at, kind in enumerate(kinds) if kind != "string" and asked[at]]
+        commands: list[Command] = [("MEMORY", "USAGE", named[at], "SAMPLES", _SAMPLES) for at in collections]
+        for at, memory in zip(collections, self._pipe(commands), strict=True):
+            if asked[at][0][0] == "DUMP":
+                asked[at] = []
+            elif not isinstance(memory, int) or memory > _LISTED_MEMORY:
+                asked[at] = asked[at][:1] + ([("MEMORY", "USAGE", named[at])] if isinstance(memory, int) else [])
 
     def _send(self, commands: list[Command]) -> list[Any]:
         words = [[word if isinstance(word, bytes) else str(word).encode() for word in command] for command in commands]
@@ -319,8 +355,8 @@ def _is_wrong_type(reply: Exception) -> bool:
 
 def _is_refused(reply: Exception) -> bool:
     """Return whether this user may not run a command, or not on a key, or the server has renamed the command."""
-    unknown = isinstance(reply, ResponseError) and "unknown command" in str(reply)
-    return unknown or isinstance(reply, NoPermissionError)
+    unknown = isinstance(reply, ResponseError) and re.search("unknown (sub)?command", str(reply), re.IGNORECASE)
+    return bool(unknown) or isinstance(reply, NoPermissionError)
 
 
 def _commands(kind: str, name: bytes, max_bytes: int, members: int) -> list[Command]:
@@ -339,18 +375,20 @@ def _commands(kind: str, name: bytes, max_bytes: int, members: int) -> list[Comm
 
 def _found(kind: str, left: Any, replies: list[Any], members: int) -> Found:
     left = -1 if isinstance(left, Exception) else left
-    if len(replies) == 1:  # what the server would write to its disk: a type of a module
+    if len(replies) == 1 and not isinstance(replies[0], int):  # what the server would write to its disk: its own type
         data = replies[0]
-        if data is None:
-            return Found(_GONE, -1, 0, None)
-        return Found(kind, left, 1, data if isinstance(data, bytes) else None)
+        return (
+            Found(_GONE, -1, 0, None) if data is None else Found(kind, left, 1, data if type(data) is bytes else None)
+        )
     for reply in replies:
         if isinstance(reply, Exception):
             changed = _is_wrong_type(reply)
             return Found("a type that changed meanwhile" if changed else f"{kind} {_UNREADABLE}", -1, 0, None)
     if not replies:
         return Found(kind, left, 0, None)
-    count, content = replies
+    count, content = (*replies, None)[:2]
+    if content is None or isinstance(content, int):  # the members were not read
+        return Found(kind, left, count, content)
     if kind == "hash":
         pairs = content[1]
         fields = pairs if isinstance(pairs, dict) else dict(zip(pairs[::2], pairs[1::2], strict=True))
@@ -362,6 +400,23 @@ def _found(kind: str, left: Any, replies: list[Any], members: int) -> Found:
 
 def _expires(found: Found) -> int:
     return now() + found.left * 1000 if found.left >= 0 else 0
+
+
+def _summary(found: Found) -> tuple[int, bytes]:
+    """Return the size and the start of a value for a list of keys. The size of a large one is about right."""
+    if found.type == _GONE:
+        return 4, b"null"
+    if found.number and not isinstance(found.members, (bytes, list, dict)):
+        start = b'{"count":%d,"$%b":' % (found.number, found.type.encode())
+        return max(found.members or 0, _MEMBER_BYTES * found.number, len(start) + 1), start
+    value = _encoded(found)
+    shown = len(found.members) if isinstance(found.members, (list, dict)) else 0
+    size = len(value)
+    if found.type == "string" and found.number > _LISTED_BYTES:
+        size = found.number
+    elif found.number > shown > 0:
+        size = len(value) * found.number // shown
+    return size, value[:SUMMARY_BYTES]
 
 
 def _encoded(found: Found) -> bytes:

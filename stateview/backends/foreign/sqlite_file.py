@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -47,6 +48,8 @@ class SqliteFile:
         self._signature: Signature | None = None
         self._is_immutable = False
         self._inode = 0
+        self._is_held = False
+        self.has_moved = False  # whether a connection was opened anew
         self.generation = 0  # rises with each connection, so that what was learned from another one is not trusted
         watch_fork(self)
 
@@ -64,11 +67,12 @@ class SqliteFile:
             for _ in range(_MAX_REPEATS):
                 db = self._connection()
                 try:
-                    db.execute("BEGIN")
+                    if not db.in_transaction:
+                        db.execute("BEGIN")
                     try:
                         result = act(db)
                     finally:
-                        if not self._is_stale() and db.in_transaction:
+                        if not self._is_held and not self._is_stale() and db.in_transaction:
                             db.execute("ROLLBACK")
                     if not self._is_stale():
                         return result
@@ -81,6 +85,20 @@ class SqliteFile:
                         raise
                 self.close()
             raise BackendUnavailable(f"{self.path} was written to during every read", "Try again")
+
+    @contextmanager
+    def held(self) -> Iterator[SqliteFile]:
+        """Open the database once more, for reads that are all of one state, until the block ends.
+
+        A `-wal` holds the state while the owner goes on. Without it, the reads after a write of the owner are of the
+        state after it, and `has_moved` tells so.
+        """
+        file = SqliteFile(self.path, self._tables, self._what, self._timeout)
+        file._is_held = True
+        try:
+            yield file
+        finally:
+            file.close()
 
     def data_version(self, db: apsw.Connection) -> tuple[int, int]:
         """Return what changes whenever the content may have changed, to be called in a read. O(1)."""
@@ -120,8 +138,10 @@ class SqliteFile:
         return os.path.exists(self.path + "-wal")
 
     def _connection(self) -> apsw.Connection:
-        if self._db is not None and not self._is_stale() and self._inode == self._present_inode():
+        is_same = self._is_held or self._inode == self._present_inode()
+        if self._db is not None and not self._is_stale() and is_same:
             return self._db
+        self.has_moved = self.has_moved or self.generation > 0
         self.close()
         self._check_file()
         self._is_immutable = not self._has_wal() and not os.path.exists(self.path + "-journal")

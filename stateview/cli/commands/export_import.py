@@ -71,7 +71,8 @@ def _export_summary(report: ExportReport, target: str) -> str:
     if report.layout != "json":
         counts += [plural(report.commits, "commit"), plural(report.checkpoints, "checkpoint")]
     state = f"{report.namespace} at revision {report.revision}"
-    return f"exported {', '.join(counts)} of {state} to {target} ({report.bytes:,} bytes)"
+    reading = f"; {report.reading}" if report.reading else ""
+    return f"exported {', '.join(counts)} of {state} to {target} ({report.bytes:,} bytes){reading}"
 
 
 def import_(context: Context, args: dict[str, Any]) -> Result:

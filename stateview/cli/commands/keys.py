@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from ... import codec
@@ -250,7 +249,7 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
     view = context.existing.at(args.get("at", "live"))
 
     def rows() -> Iterator[tuple[Any, ...]]:
-        for row in islice(view.steady_rows(prefix, pattern), limit):
+        for row in view.steady_rows(prefix, pattern, limit):
             yield row.key, row.revision, SealedValue(row.size) if row.sealed else row.size, format_time(row.time)
 
     namespace = f"namespace {view.namespace!r} of {context.manager.url}"

@@ -92,6 +92,8 @@ def _summary(report: MigrationReport, destination: str, is_last: bool) -> str:
         f"{verb} {what}: {size}, in {report.seconds:,.1f} s",
         f"read back and compared, digest {report.digest}; the source is unchanged",
     ]
+    if report.reading:
+        lines.append(report.reading)
     if report.encrypted:
         lines.append("the copy is encrypted")
     if report.behind:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from contextlib import closing
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from stateview import StateManager, codec
-from stateview.backends.protocol import StateAt
+from stateview.backends.foreign.diskcache import DiskCache
+from stateview.backends.protocol import SUMMARY_BYTES, StateAt
 from stateview.cli.program import main
-from stateview.errors import Damaged, HistoryPruned, KeyNotFound, NamespaceNotFound, ReadOnly
+from stateview.errors import BackendError, Damaged, KeyNotFound, NamespaceNotFound, ReadOnly
+from stateview.states import compare
+from stateview.transfer import export, version_pages
 
 diskcache = pytest.importorskip("diskcache")
 
@@ -23,6 +28,11 @@ KEYS: list[Any] = [
     0, 5, 9, 10, 99, -1, -7, -10, 2**63 - 1, -(2**63), 1.5, -2.25, 1e300, b"", b"by\0", b"\xff", b"x" * 500, b"x" * 501,
     ("t", 1), None, True, ("long", "x" * 2000),
 ]  # fmt: skip
+
+
+def fill(cache: Any, items: dict[Any, Any]) -> None:
+    for key, value in items.items():
+        cache[key] = value
 
 
 def opened(folder: Path, namespace: str = "default") -> StateManager:
@@ -110,8 +120,103 @@ def test_only_the_present_is_kept_and_a_change_is_seen(folder: Path) -> None:
         cache["b"] = 2
         assert (state.list_keys(), state.load("b")) == (["a", "b"], 2)
         assert state.revision > first
-        with pytest.raises(HistoryPruned, match="present state alone"):
+        with pytest.raises(BackendError, match="present state alone"):
             state.backend.changed_keys(StateAt(first, 0), StateAt(state.revision, 0))
+
+
+def test_a_watch_ends_at_a_change_and_says_why(folder: Path) -> None:
+    with diskcache.Cache(folder / "c") as cache:
+        cache["a"] = 1
+        state = opened(folder / "c")
+        changes = state._looks("live", None, 60.0, 0.05)
+        assert next(changes) is None
+        cache["a"] = 2
+        started = time.monotonic()
+        with pytest.raises(BackendError, match="present state alone"):
+            list(changes)
+        assert time.monotonic() - started < 5
+
+
+def test_an_export_and_a_copy_are_of_one_state_while_the_owner_writes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (compare, export):
+        monkeypatch.setattr(module, "KEYS_PER_PAGE" if module is compare else "VERSIONS_PER_PAGE", 2)
+    monkeypatch.setattr(version_pages, "VERSIONS_PER_PAGE", 2)
+    read, store, moments = DiskCache.encoded, f"diskcache:{folder / 'c'}", count(1)
+    with diskcache.Cache(folder / "c") as cache:
+
+        def write(number: int) -> None:
+            fill(cache, {f"k{one}": number for one in range(4)} | {f"new{number}": 1, "large": str(number) * 50_000})
+
+        def act(backend: DiskCache, *arguments: Any) -> list[Any]:
+            write(next(moments))
+            cache.pop("only")
+            return read(backend, *arguments)
+
+        write(0)
+        cache["only"] = "0" * 50_000
+        monkeypatch.setattr(DiskCache, "encoded", act)
+        assert main(["-s", store, "export", "out.json"]) == 0
+        found = json.loads(Path("out.json").read_bytes())
+        assert {found[f"k{number}"] for number in range(4)} == {0} and "new1" not in found
+        assert found["large"][:1] in "123456789", "a file that is gone is read as it is now"
+        assert "only" not in found
+        assert main(["-s", store, "export", "out.jsonl"]) == 0
+        assert main(["migrate", store, "json:copy"]) == 0
+        assert len({StateManager("json:copy").load(f"k{number}") for number in range(4)}) == 1
+    assert "moments" not in capsys.readouterr().err
+
+
+def test_a_copy_of_a_cache_that_each_write_opens_and_closes_says_that_it_is_of_several_moments(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(export, "VERSIONS_PER_PAGE", 2)
+    read, moments = DiskCache.encoded, count()
+
+    def act(backend: DiskCache, *arguments: Any) -> list[Any]:
+        with diskcache.Cache(folder / "c") as cache:
+            fill(cache, {f"k{number}": next(moments) for number in range(9)})
+        return read(backend, *arguments)
+
+    with diskcache.Cache(folder / "c") as cache:
+        fill(cache, dict.fromkeys(("k0", "k1", "k2", "k3"), 0))
+    monkeypatch.setattr(DiskCache, "encoded", act)
+    assert main(["-s", f"diskcache:{folder / 'c'}", "export", "out.jsonl"]) == 0
+    assert "the values are of several moments" in capsys.readouterr().err
+
+
+def test_a_list_reads_the_values_that_it_shows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with diskcache.Cache(folder / "c") as cache:
+        fill(cache, {f"k{number}": "x" * 50_000 for number in range(9)})
+    read, limits = DiskCache._content, list[int]()
+
+    def act(backend: DiskCache, stored: Any, limit: int) -> Any:
+        limits.append(limit)
+        return read(backend, stored, limit)
+
+    monkeypatch.setattr(DiskCache, "_content", act)
+    for words in (["keys", "-l", "3"], ["keys", "--prefix", "k", "-l", "3"]):
+        assert main(["-s", f"diskcache:{folder / 'c'}", *words]) == 0
+        assert limits == [SUMMARY_BYTES] * 3
+        limits.clear()
+
+
+def test_the_last_page_costs_what_the_first_one_costs(folder: Path) -> None:
+    with diskcache.Cache(folder / "c") as cache, cache.transact():
+        fill(cache, {f"k{number:04}": 1 for number in range(400)} | dict.fromkeys(range(400), 1))
+    state, steps = opened(folder / "c"), list[int]()
+    state.list_keys()
+
+    def cost(after: str) -> int:
+        steps.clear()
+        assert len(state.backend.scan("", after, 9)) == 9
+        return len(steps)
+
+    cast("DiskCache", state.backend)._file._connection().set_progress_handler(lambda: bool(steps.append(1)), 10)
+    first, last = cost(""), cost("k0390")
+    assert last < 1.5 * first
+    assert cost("$int/" + "1".zfill(19)) < 1.5 * first
 
 
 def test_shards_and_json_disks(folder: Path) -> None:

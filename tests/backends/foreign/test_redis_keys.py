@@ -23,6 +23,8 @@ from stateview.backends.protocol import TellsWhatIsCutOff
 from stateview.cli.program import main
 from stateview.dashboard.app import Dashboard
 from stateview.errors import BackendError, BackendUnavailable, InvalidName, NamespaceNotFound, ReadOnly
+from stateview.states import compare
+from stateview.transfer import export, version_pages
 
 
 @pytest.fixture
@@ -181,7 +183,7 @@ def test_what_is_over_the_limit_of_a_value_shows_its_size_and_a_digest_of_its_co
             pipe.hset("hash", mapping={str(number): member for number, member in enumerate(members)})
             pipe.rpush("list", *members)
             pipe.sadd("set", *members)
-            pipe.zadd("zset", {member: 1.0 for member in members})
+            pipe.zadd("zset", dict.fromkeys(members, 1.0))
             for number, member in enumerate(members, 1):
                 pipe.xadd("stream", {"f": member}, id=f"{number}-0")
             pipe.set("string", "x" * 15_000 + letter + "x" * 4999)
@@ -233,6 +235,55 @@ def test_large_strings_are_read_a_few_at_a_time(url: str, server: redis.Redis, m
     found = StateManager(keys_of(url), "default").load_many([*(f"k{number}" for number in range(5)), "list"])
     assert ({key: len(value) for key, value in found.items()}) == {f"k{n}": 3_000_000 for n in range(5)} | {"list": 1}
     assert [number for number in together if number] == [2, 2, 1]
+
+
+def test_a_list_of_keys_moves_no_members_of_large_collections(url: str, server: redis.Redis) -> None:
+    for number in range(3):
+        server.rpush(f"list{number}", *["x" * 20_000] * 40)
+        server.hset(f"hash{number}", mapping={str(field): "x" * 20_000 for field in range(40)})
+    server.rpush("small", *range(30))
+    state = StateManager(keys_of(url), "default")
+    state.list_keys()
+    before = server.info("stats")["total_net_output_bytes"]
+    rows = {row.key: row for row in state.rows()}
+    assert server.info("stats")["total_net_output_bytes"] - before < 20_000
+    assert rows["list0"].start == b'{"count":40,"$list":' and rows["list0"].size > 700_000
+    assert rows["hash0"].start == b'{"count":40,"$hash":'
+    assert rows["small"].start.startswith(b'{"$list":["0","1",')
+
+
+@pytest.mark.parametrize("layout", ["json", "jsonl"])
+def test_an_export_reads_each_key_once_while_keys_come_and_go(
+    url: str,
+    server: redis.Redis,
+    folder: Path,
+    layout: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.mset({f"k{number}": number for number in range(10)})
+    monkeypatch.setattr(redis_keys, "_MIN_INDEX_SECONDS", 0)
+    monkeypatch.setattr(redis_keys, "_REST_FACTOR", 0)
+    monkeypatch.setattr(compare, "KEYS_PER_PAGE", 2)
+    monkeypatch.setattr(export, "VERSIONS_PER_PAGE", 2)
+    monkeypatch.setattr(version_pages, "VERSIONS_PER_PAGE", 2)
+    ask, moments, asked = RedisKeys.encoded, count(), list[str]()
+
+    def act(backend: RedisKeys, keys: list[str], *more: Any) -> list[Any]:
+        server.set(f"k9-{next(moments)}", 1)
+        server.delete("k4", "k5")
+        asked.extend(keys)
+        return ask(backend, keys, *more)
+
+    monkeypatch.setattr(RedisKeys, "encoded", act)
+    assert main(["-s", keys_of(url), "export", f"out.{layout}"]) == 0
+    assert "each key is as it was when it was read" in capsys.readouterr().err
+    assert asked == [f"k{number}" for number in range(10)]
+    text = Path(f"out.{layout}").read_text()
+    assert '"k3"' in text and '"k4"' not in text and '"k9"' in text and "k9-" not in text
+    assert main(["migrate", keys_of(url), "json:copy"]) == 0
+    assert "each key is as it was when it was read" in capsys.readouterr().err
+    assert StateManager("json:copy").load("k9") == 9
 
 
 def test_stats_ask_for_each_key_once(url: str, server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
