@@ -96,6 +96,13 @@ class Context:
         author, quiet = self.options.get("author"), self.options.get("quiet")
         return StateManager(store, namespace, read_only=read_only, author=author, timeout=timeout, quiet=quiet)
 
+    def tell(self, note: str) -> None:
+        """Print a note, such as what was guessed about a path, unless `--quiet` was given; "" is no note."""
+        if note and not self.options.get("quiet"):
+            from .results import Text
+
+            self.show(Text(empty=f"stateview: {note}"))
+
     def target_options(self, place: tuple[str, str] | None = None) -> list[str]:
         """Return the options that name a place to a new command line; None is the store and namespace of the options.
 

@@ -114,6 +114,10 @@ GLOBALS = (
     Option("help", "flag", "print the help of the command", "-h"),
 )
 
+FOREIGN = (
+    "A store can be another program's, which is only read: langgraph-sqlite:PATH, crewai:PATH, diskcache:PATH or\n"
+    "redis-keys://HOST:PORT/DB. Of a file or folder the PATH alone is enough: its content tells what it is."
+)
 READS_ALONE = "It changes nothing."
 BY_UNDO, BY_REDO, FOR_GOOD = "'undo' takes it back.", "'redo' takes it back.", "Nothing takes it back."
 _READS = ("author",)  # the command makes no commit that could have an author
@@ -678,8 +682,9 @@ COMMANDS = (
         STORES,
         "cli.commands.stores:namespaces",
         "list the namespaces of the store",
-        examples=("namespaces", "namespaces --format json"),
-        more="The column problem says why a namespace cannot be read. The exit code is then that of the first error.",
+        examples=("namespaces", "namespaces -s runs.sqlite", "namespaces --format json"),
+        more="The column problem says why a namespace cannot be read. The exit code is then that of the first error.\n"
+        + FOREIGN,
         refuses=_READS,
         effect=READS_ALONE,
     ),
@@ -750,6 +755,7 @@ COMMANDS = (
             "migrate --from json --to sqlite --switch",
             "migrate sqlite:./state redis://localhost:6379/0 -n build",
             "migrate json sqlite --all --format json",
+            "migrate langgraph-sqlite:runs.sqlite sqlite:state --all",
         ),
         more="The source is not changed, and other programs may write to it meanwhile. The copy becomes visible after\n"
         "it has been read back and compared. If the migration is interrupted, run it again: it continues.\n"
@@ -794,7 +800,14 @@ COMMANDS = (
         STORES,
         "cli.commands.export_import:import_",
         "import an export, a JSON object, an older layout, or keys of any Redis",
-        (Arg("source", "path", "a file, a folder, - for standard input, or redis://HOST:PORT/DB"),),
+        (
+            Arg(
+                "source",
+                "path",
+                "a file, a folder, -: standard input, redis://HOST:PORT/DB, or a store of another program",
+                also=("from",),
+            ),
+        ),
         (
             Option("merge", "flag", "into an existing namespace: write the keys of the source, keep all others"),
             Option("replace", "flag", "into an existing namespace: make all keys as they are in the source"),
@@ -812,13 +825,14 @@ COMMANDS = (
             "import state.json --merge --dry-run",
             "import backup.jsonl --replace",
             "import redis://localhost:6379/0 --pattern 'app:*' --strip-prefix app: -n app",
+            "import --from langgraph-sqlite:runs.sqlite -n run-1",
         ),
         more="A new namespace gets all history that the file contains. Into an existing namespace, the import is one\n"
         "commit, and 'undo' takes it back; --replace first makes a checkpoint before_import_…. At a terminal it shows\n"
         "the diff and asks; a diff that does not fit opens on the full screen, where y goes ahead and q leaves. In a\n"
         "script it does not ask, since nothing is lost. From a Redis without --pattern it imports the keys state:NS:*\n"
         "and checkpoint:NS:* of the older layout. A sealed file is opened with the key in STATEVIEW_FILE_KEY, else\n"
-        "with the key in use.",
+        "with the key in use.\n" + FOREIGN,
         excludes=(("pager", "no-pager"), ("pager", "dry-run")),
         back=BY_UNDO,
     ),
@@ -972,7 +986,13 @@ COMMANDS = (
             Option("theme", "text", "the colours [stateview.toml: theme]"),
         ),
         ("ui",),
-        ("dashboard", "dashboard sqlite:./state -n staging", "ui prod --read-only", "dashboard --at after_planning"),
+        (
+            "dashboard",
+            "dashboard sqlite:./state -n staging",
+            "dashboard runs.sqlite",
+            "ui prod --read-only",
+            "dashboard --at after_planning",
+        ),
         more="At a terminal, 'stateview' alone opens it too. '?' lists its keys. Each action shows its command line.",
         refuses=("format",),
         effect="It opens the dashboard. Whatever writes there asks first, or can be undone with z.",

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import settings
 from ..backends import find_kind, is_bare
 from ..manager import StateManager
+
+if TYPE_CHECKING:
+    from ..backends.foreign.guess import Guess
+
+
+def _guess(store: str) -> Guess | None:
+    """Return what a path was found to be; None for a store URL, a kind, and a store of the `stateview.toml`."""
+    scheme, colon, _ = store.partition(":")
+    is_path = not (colon and find_kind(scheme)) and not is_bare(store) and os.path.exists(store)
+    if not is_path or store in settings.find().stores():
+        return None
+    from ..backends.foreign.guess import guess
+
+    return guess(store)
+
+
+def _told(store: str, found: Guess) -> str:
+    return f"{store} is {found.found}: {found.url}"
+
+
+def url_of(store: str) -> tuple[str, str]:
+    """Return the store URL that a path stands for, and what was guessed; the text itself and "" if it is no path."""
+    found = _guess(store)
+    return (store, "") if found is None else (found.url, _told(store, found))
 
 
 def with_store(options: dict[str, Any], store: str | None, first: bool = True) -> tuple[dict[str, Any], str]:
@@ -26,15 +50,11 @@ def with_store(options: dict[str, Any], store: str | None, first: bool = True) -
     if store is None:
         return dict(options), ""
     options = {**options, "store": store}
-    scheme, colon, _ = store.partition(":")
-    is_path = not (colon and find_kind(scheme)) and not is_bare(store) and os.path.exists(store)
-    if not is_path or store in settings.find().stores():
+    found = _guess(store)
+    if found is None:
         return options, ""
-    from ..backends.foreign.guess import guess
-
-    found = guess(store)
     options["store"] = found.url
-    told = f"{store} is {found.found}: {found.url}"
+    told = _told(store, found)
     if options.get("namespace") or os.environ.get("STATEVIEW_NAMESPACE"):
         return options, told
     namespace = found.namespace

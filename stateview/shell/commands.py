@@ -8,6 +8,7 @@ from ..backends import mask
 from ..cli.context import Context
 from ..cli.definition import BY_NAME, FORMATS
 from ..cli.exit_codes import UsageError
+from ..cli.guessed_store import with_store
 from ..cli.line_parser import read_line
 from ..cli.results import ActionResult, Table, plural
 from ..errors import Conflict
@@ -47,7 +48,9 @@ def _contents(shell: Shell) -> str:
 def connect(context: Context, args: dict[str, Any]) -> ActionResult:
     """`connect STORE`."""
     shell = _shell(context)
-    shell.connect(args["store"], shell.options.get("namespace"))
+    options, told = with_store(shell.options, args["store"])
+    shell.tell(told)
+    shell.connect(options["store"], options.get("namespace"))
     return ActionResult(
         f"connected to {shell.manager.url}, namespace {shell.manager.namespace}, {_contents(shell)}",
         data={"store": mask(shell.manager.url)},

@@ -344,6 +344,11 @@ def open_source(
             kind = find_kind(scheme)
             if kind is not None and kind.foreign:
                 return _foreign(source, kind.title, space, namespace)
+        from ..backends.foreign.guess import find_guess
+
+        found = find_guess(source)
+        if found is not None and found.is_foreign:
+            return _foreign(found.url, f"{found.url}, {found.found}", space, namespace)
         if os.path.isdir(source):
             return legacy_folder(source, space)
     file = ImportFile(source, space, options.user_key)

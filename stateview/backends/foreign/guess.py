@@ -11,7 +11,7 @@ from msgspec import Struct
 from ...errors import InvalidName
 from .sqlite_file import MAGIC, SqliteFile
 
-_HINT = "Give a store URL, such as sqlite:PATH or langgraph-sqlite:PATH: see 'stateview help dashboard'"
+_HINT = "Give a store URL, such as sqlite:PATH or langgraph-sqlite:PATH: see 'stateview help namespaces'"
 _OWN = {"state.db": "sqlite", "state.json": "json", "history.jsonl": "json"}
 _CREWAI = re.compile(r"\d{8}T\d{6}_[0-9a-f]{8}(_p-.*)?\.json")
 _SHARD = re.compile(r"\d{3}")
@@ -39,10 +39,15 @@ def guess(path: str) -> Guess:
         Damaged, BackendError: it cannot be read.
 
     """
-    found = _of_folder(path) if os.path.isdir(path) else _of_file(path)
+    found = find_guess(path)
     if found is None:
         raise InvalidName(f"{path} is no store that stateview can tell by its content", _HINT)
     return found
+
+
+def find_guess(path: str) -> Guess | None:
+    """Tell as `guess` does; None if it is no store that is known."""
+    return _of_folder(path) if os.path.isdir(path) else _of_file(path)
 
 
 def _of_folder(path: str) -> Guess | None:

@@ -245,6 +245,11 @@ def _other_namespace(context: Context, args: dict[str, Any], word: str) -> State
     namespace, store = args.get(f"{word}_namespace"), args.get(f"{word}_store")
     if namespace is None and store is None:
         return None
+    if store is not None:
+        from ..guessed_store import url_of
+
+        store, told = url_of(store)
+        context.tell(told)
     store = context.options.get("store") if store is None else store
     return context.open(store, namespace or context.manager.namespace, read_only=True)
 

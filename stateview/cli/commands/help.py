@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..context import Context
-from ..definition import COMMANDS, GLOBALS, GROUPS, Command, Option
+from ..definition import COMMANDS, FOREIGN, GLOBALS, GROUPS, Command, Option
 from ..parser import find
 from ..results import Text
 
@@ -36,6 +36,8 @@ def _overview() -> list[str]:
         "REF names a state: a checkpoint, NAME@REVISION, a revision, live, live~N (N revisions back), or a time:",
         "@2h (ago), @30m, @yesterday, @2026-11-28, @2026-11-28T10:00 (local, unless it ends in Z or an offset).",
         "",
+        *FOREIGN.split("\n"),
+        "",
         "'stateview help COMMAND' explains a command. Exit codes: 0 success, 1 not found or false, 2 usage,",
         "3 backend, 4 conflict, 5 needs --yes, 130 interrupted.",
     ]
@@ -48,6 +50,8 @@ def _details(command: Command) -> list[str]:
         lines.append(f"Also: {', '.join(command.aliases)}")
     if command.more:
         lines += ["", *command.more.split("\n")]
+    if any(arg.kind == "store" for arg in command.args):
+        lines += [*([] if command.more else [""]), *FOREIGN.split("\n")]
     if command.acts:
         lines += ["", *_columns([(f"{command.name} {act.usage}", act.help) for act in command.acts], 46)]
     if command.args:

@@ -12,6 +12,7 @@ from ...errors import ReadOnly
 from ...manager import migrate as migrate_namespaces
 from ..context import Context
 from ..exit_codes import ExitCode
+from ..guessed_store import with_store
 from ..results import ActionResult, plural
 
 if TYPE_CHECKING:
@@ -25,11 +26,14 @@ def migrate(context: Context, args: dict[str, Any]) -> ActionResult:
     dry_run = bool(args.get("dry_run"))
     if context.options.get("read_only") and not dry_run:
         raise ReadOnly("migrate writes to the destination, but --read-only was given")
+    options, told = with_store(context.options, args["from"], first=False)
+    context.tell(told)
+    namespace = context.options.get("namespace") if args.get("all") else options.get("namespace")
     as_json = context.options.get("format") in ("json", "jsonl")
     progress: OnMigrationProgress = _JsonProgress(context) if as_json else lambda step: context.progress(step.message())
     try:
         reports = migrate_namespaces(
-            args["from"], args["to"], namespace=context.options.get("namespace"), all=bool(args.get("all")),
+            options["store"], args["to"], namespace=namespace, all=bool(args.get("all")),
             dry_run=dry_run, force=bool(args.get("force")), switch=bool(args.get("switch")),
             author=context.options.get("author"), progress=progress,
         )  # fmt: skip
