@@ -15,6 +15,7 @@ from ..errors import Conflict
 from ..model import did_you_mean
 from .session import ExitShell, Shell
 
+_NAMED = 5  # namespaces that a message names
 _SWITCH = {"on": True, "off": False}
 _ALLOWED: dict[str, dict[str, Any]] = {
     "format": {"auto": "", **{name: name for name in FORMATS}},
@@ -41,8 +42,17 @@ def _contents(shell: Shell) -> str:
     head, manager = shell.manager.head(), shell.manager
     if head.lineage:
         return plural(head.count, "key")
-    near = did_you_mean(manager.namespace, manager.namespaces())
+    names = manager.namespaces()
+    near = did_you_mean(manager.namespace, names)
+    if manager.read_only:
+        return f"which does not exist. {near or _namespaces(names)}"
     return f"which the first save creates{f'. {near}' if near else ''}"
+
+
+def _namespaces(names: list[str]) -> str:
+    """Return which namespaces a store has that takes no new one."""
+    more = ", …" if len(names) > _NAMED else ""
+    return f"The store has {', '.join(names[:_NAMED])}{more}: 'use NAME' opens one" if names else "The store has none"
 
 
 def connect(context: Context, args: dict[str, Any]) -> ActionResult:
@@ -51,6 +61,8 @@ def connect(context: Context, args: dict[str, Any]) -> ActionResult:
     options, told = with_store(shell.options, args["store"])
     shell.tell(told)
     shell.connect(options["store"], options.get("namespace"))
+    if shell.manager.read_only and not shell.manager.head().lineage and len(names := shell.manager.namespaces()) == 1:
+        shell.connect(options["store"], names[0])
     return ActionResult(
         f"connected to {shell.manager.url}, namespace {shell.manager.namespace}, {_contents(shell)}",
         data={"store": mask(shell.manager.url)},
@@ -62,8 +74,7 @@ def begin(context: Context, args: dict[str, Any]) -> ActionResult:
     shell = _shell(context)
     if shell.transaction is not None:
         raise UsageError("a transaction is already open", "End it with 'commit' or 'rollback'")
-    if shell.read_only:
-        shell.manager.check_writable()
+    shell.manager.check_writable()
     shell.transaction = shell.manager.begin()
     return ActionResult("transaction begun; 'commit' or 'rollback' ends it")
 

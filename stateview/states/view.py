@@ -398,4 +398,6 @@ def diff(before: StateView, after: StateView, keys: Iterable[str] | str | None =
     check_exists(right)
     selection = select(Selection(keys), (left, before._point), (right, after._point))
     labels = (f"{left.namespace}:{before.ref}", f"{right.namespace}:{after.ref}")
+    if left.namespace == right.namespace:
+        labels = (f"{before.ref} of {left.url}", f"{after.ref} of {right.url}")
     return diff_stores(before.steady_entries, after.steady_entries, labels, selection)

@@ -343,7 +343,7 @@ def open_source(
                 raise InvalidName(f"{source!r} is a store, not a file", f"See 'stateview migrate {scheme}:{path} …'")
             kind = find_kind(scheme)
             if kind is not None and kind.foreign:
-                return _foreign(source, kind.title, space, namespace)
+                return _foreign(source, "", space, namespace)
         from ..backends.foreign.guess import find_guess
 
         found = find_guess(source)
@@ -387,7 +387,7 @@ def _foreign(url: str, title: str, space: TemporaryStores, namespace: str) -> Im
     if not backend.head().lineage and len(names := backend.namespaces()) == 1:
         backend = open_backend(url, names[0], read_only=True)
         space.close_too(backend)
-    return StoreSource(backend, title)
+    return StoreSource(backend, title or str(getattr(backend, "title", backend.url)))
 
 
 def _redis(url: str, space: TemporaryStores, options: Options, namespace: str) -> ImportSource:

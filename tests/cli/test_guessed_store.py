@@ -42,6 +42,8 @@ def test_migrate_and_diff_take_a_path(database: Path, capsys: pytest.CaptureFixt
     assert main(words) == 0
     told = capsys.readouterr()
     assert "ch/count" in told.out and f"./runs.sqlite is {DATABASE}" in told.err
+    assert main(["-s", "json:copy", "-n", "run-1", "diff", "live", "--with-store", "langgraph-sqlite:runs.sqlite"]) == 0
+    assert "between live of json:copy and live of langgraph-sqlite:runs.sqlite" in capsys.readouterr().err
 
 
 def test_connect_takes_a_path_and_its_namespace(database: Path, capsys: pytest.CaptureFixture[str]) -> None:

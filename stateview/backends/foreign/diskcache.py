@@ -188,6 +188,8 @@ class DiskCache(PresentBackend):
         self.folder = folder if namespace == "default" else os.path.join(folder, namespace)
         self._exists = namespace == "default" or _SHARD.fullmatch(namespace) is not None
         self._file = SqliteFile(os.path.join(self.folder, _DATABASE), TABLES, WHAT, self.timeout)
+        if namespace != "default":
+            self.title = "a shard of a FanoutCache of diskcache"
         self._live = self._file
         self._memory: tuple[object, dict[str, list[tuple[str, int]]]] = (None, {})
 

@@ -244,7 +244,9 @@ class LangGraphSqlite(HistoryBackend):
         if parts.whole is not None:
             return codec.encode(values.opaque(parts.type, parts.whole))
         rest = {name: msgspec.Raw(values.typed_json(parts.type, data)) for name, data in parts.rest.items()}
-        return msgspec.json.encode(rest | {"parent": parent[0][0] if parent else None})
+        thread, part = self._of_thread()
+        shown = {} if self.namespace == thread else {"thread_id": thread, "checkpoint_ns": part}
+        return msgspec.json.encode(rest | {"parent": parent[0][0] if parent else None} | shown)
 
 
 def _gone(what: str) -> bytes:

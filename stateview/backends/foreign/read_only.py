@@ -131,8 +131,11 @@ class ReadOnlyBackend(ABC):
     # Writing: all of it is refused.
 
     def refuse(self) -> NoReturn:
-        """Raise `ReadOnly`: the next step is a copy, which can be written to."""
-        words = shlex.join(["stateview", "-n", self.namespace, "import", self.url])
+        """Raise `ReadOnly`: the next step is a copy, which can be written to.
+
+        The copy's store is named: that of the folder may be this one.
+        """
+        words = shlex.join(["stateview", "-s", "sqlite", "-n", self.namespace, "import", self.url])
         raise ReadOnly(f"{self.url} is {self.title}, which stateview only reads", f"Copy it by '{words}'")
 
     def commit(self, batch: CommitRequest) -> Head:  # noqa: ARG002

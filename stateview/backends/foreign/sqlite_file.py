@@ -206,13 +206,18 @@ class SqliteFile:
         what = f"{self.path}: {error}"
         if isinstance(error, (apsw.BusyError, apsw.LockedError)):
             return BackendUnavailable(f"{self.path} was locked by its owner for {self._timeout:g} s", "Try again")
+        if isinstance(error, apsw.ReadOnlyError) and os.path.exists(self.path + "-journal"):
+            crashed = f"{self.path} has a -journal: a write of its owner did not end, and must be rolled back"
+            return BackendUnavailable(
+                crashed, "Run its owner once; or copy both files, and read the copy once with 'sqlite3'"
+            )
         if isinstance(error, apsw.CantOpenError):
             hint = "Check the permissions: beside a -wal file SQLite needs the -shm file, or may create it"
             return BackendError(what, hint)
         if isinstance(error, apsw.TooBigError):
             return Damaged(f"{self.path}: a row is over {MAX_BLOB_BYTES:,} bytes", "It is too large to be shown")
         if isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError)):
-            return Damaged(what, f"Check it with the tools of {self._what}: stateview repairs no foreign store")
+            return Damaged(what, "Check it with 'PRAGMA integrity_check' of SQLite: stateview repairs no foreign store")
         return BackendError(what, "Check the disk and the permissions")
 
 

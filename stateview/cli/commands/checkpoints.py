@@ -86,7 +86,9 @@ def checkpoints(context: Context, args: dict[str, Any]) -> Table:
     limit = args.get("limit")
     marks = manager.checkpoints(all=args.get("all", False), limit=limit, newest_first=args.get("newest_first", False))
     rows = [(mark.ref, mark.revision, mark.time.isoformat(), mark.note) for mark in marks]
-    empty = f"no checkpoints in namespace {manager.namespace!r} - {context.quoted('checkpoint', 'NAME')} creates one"
+    empty = f"no checkpoints in namespace {manager.namespace!r}"
+    if not manager.read_only:
+        empty += f" - {context.quoted('checkpoint', 'NAME')} creates one"
     any_safety = any(mark.kind == "safety" for mark in marks)
     summary = f"of the checkpoints before_…, {manager.safety}" if any_safety else ""
     columns = ("name", "revision", "time", "note")

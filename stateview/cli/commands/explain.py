@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...backends.protocol import StateAt
-from ...errors import BackendError, StateException
+from ...errors import BackendError, ReadOnly, StateException
 from ...model import format_time
 from ...states.matching.patterns import is_glob
 from ..context import Context
@@ -101,6 +101,8 @@ def _with_effect(
         said, changes = command.effect, command.effect != READS_ALONE
     elif parsed.arguments.get("dry_run"):
         said, changes = "It changes nothing, since it is a dry run.", False
+    elif _has_target(command) and (refusal := _refusal(context)):
+        said, changes = f"It would change nothing: {refusal}", False
     else:
         arguments = {key: value for key, value in parsed.arguments.items() if key not in ("pager", "no_pager")}
         preview = load_handler(command)(context, {**arguments, "dry_run": True})
@@ -114,6 +116,15 @@ def _with_effect(
         data={**data, **({"preview": more} if more else {})}, lines=tuple(lines),
         diff=preview.diff if isinstance(preview, DiffResult) and preview.diff else None,
     )  # fmt: skip
+
+
+def _refusal(context: Context) -> str:
+    """Return why the store would refuse every write; "" if it takes them."""
+    try:
+        context.manager.check_writable()
+    except ReadOnly as error:
+        return str(error)
+    return ""
 
 
 def _said(command: Command, preview: Result) -> tuple[str, bool]:

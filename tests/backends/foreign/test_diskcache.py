@@ -18,6 +18,7 @@ from stateview.backends.foreign.diskcache import DiskCache
 from stateview.backends.protocol import SUMMARY_BYTES, StateAt
 from stateview.cli.program import main
 from stateview.errors import BackendError, Damaged, KeyNotFound, NamespaceNotFound, ReadOnly
+from stateview.shell.session import Shell
 from stateview.states import compare
 from stateview.transfer import export, version_pages
 
@@ -223,11 +224,36 @@ def test_shards_and_json_disks(folder: Path) -> None:
     with diskcache.FanoutCache(folder / "f", shards=2) as cache:
         cache["a"] = 1
     assert opened(folder / "f").namespaces() == ["000", "001"]
+    (note,) = [found for found in opened(folder / "f", "000").doctor().findings if found.code == "foreign-store"]
+    assert "a shard of a FanoutCache" in note.found
     assert [opened(folder / "f", name).list_keys() for name in ("000", "001")].count(["a"]) == 1
     with diskcache.Cache(folder / "j", disk=diskcache.JSONDisk, disk_compress_level=6) as cache:
         cache["k"], cache["big"] = {"a": [1]}, "x" * 5_000_000
     state = opened(folder / "j")
     assert sorted(len(str(state.load(key))) for key in state.list_keys()) == [10, 5_000_000]
+
+
+def test_words_about_writing_fit_a_store_that_is_only_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with diskcache.Cache(folder / "c") as cache:
+        cache["a"] = 1
+    store = f"diskcache:{folder / 'c'}"
+    assert main(["-s", store, "checkpoints"]) == 0
+    assert "creates" not in capsys.readouterr().err
+    for words in (["undo"], ["save", "k", "1"], ["delete", "a"], ["restore", "1"]):
+        assert main(["-s", store, "explain", *words]) == 0
+        told = capsys.readouterr().out
+        assert "It would change nothing" in told and "only reads" in told and "takes it back" not in told
+    shell = Shell({"namespace": "run-1"})
+    shell.run(f"connect {store}")
+    assert "namespace default, 1 key" in capsys.readouterr().err
+    with pytest.raises(ReadOnly, match="only reads"):
+        shell.run("begin")
+    assert shell.transaction is None
+    shell.shutdown()
+    with diskcache.FanoutCache(folder / "f", shards=2):
+        shell.run(f"connect diskcache:{folder / 'f'}")
+    assert "which does not exist. The store has 000, 001: 'use NAME' opens one" in capsys.readouterr().err
+    shell.shutdown()
 
 
 def test_hostile_rows_open_nothing_outside_and_execute_nothing(folder: Path) -> None:

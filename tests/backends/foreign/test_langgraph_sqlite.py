@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from foreign_stores import ext, langgraph, message, name
 from stateview import StateManager
 from stateview.backends.protocol import StateAt
 from stateview.cli.program import main
-from stateview.errors import Damaged, HistoryPruned, KeyNotFound, NamespaceNotFound, ReadOnly
+from stateview.errors import BackendUnavailable, Damaged, HistoryPruned, KeyNotFound, NamespaceNotFound, ReadOnly
 from stateview.model import ABSENT
 from stateview.sealing.keys import UserKey
 
@@ -147,6 +149,42 @@ def test_every_write_is_refused_with_the_next_step(folder: Path, run: Run) -> No
         with pytest.raises(ReadOnly, match="import langgraph-sqlite"):
             act()
     assert content(folder) == before
+
+
+def test_the_step_that_an_error_names_works_where_the_folder_uses_that_store(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    langgraph(folder / "c.db", {"a": 1}, thread="run-1")
+    assert main(["init", "langgraph-sqlite:c.db", "run-1"]) == 0
+    capsys.readouterr()
+    assert main(["save", "k", "1"]) == 3
+    step = capsys.readouterr().err.rpartition("Copy it by '")[2].partition("'")[0]
+    assert main(shlex.split(step)[1:]) == 0
+    assert StateManager("sqlite", "run-1").load("ch/a") == 1
+
+
+def test_the_id_of_a_thread_is_shown_where_its_namespace_has_another_name(folder: Path) -> None:
+    for number, thread in enumerate(("plain", "a@b.c", "t" * 300)):
+        path = langgraph(folder / f"{number}.db", {"a": 1}, thread=thread)
+        (name,) = opened(path).namespaces()
+        assert opened(path, name).load("checkpoint").get("thread_id", name) == thread
+
+
+def test_a_write_that_a_crash_left_behind_is_named_with_the_next_step(folder: Path) -> None:
+    path = langgraph(folder / "c.db", {"a": 1})
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = delete")
+        db.execute("PRAGMA cache_size = 1")
+        db.execute("BEGIN")
+        db.execute("CREATE TABLE big AS WITH n(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM n WHERE i<99) "
+                   "SELECT zeroblob(4000) FROM n")  # fmt: skip
+        for end in ("", "-journal"):
+            shutil.copy(f"{path}{end}", folder / f"crashed.db{end}")
+    with pytest.raises(BackendUnavailable, match=r"did not end, and must be rolled back.*Run its owner once"):
+        opened(folder / "crashed.db").head()
+    with closing(sqlite3.connect(folder / "crashed.db")) as db:
+        db.execute("SELECT * FROM checkpoints").fetchall()
+    assert opened(folder / "crashed.db").load("ch/a") == 1
 
 
 def test_a_key_in_the_environment_is_for_the_copy_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
