@@ -159,6 +159,9 @@ def inspect(source: Backend, head: Head, destination: Backend) -> DestinationSta
     if present.lineage != head.lineage:
         hint = "Give another namespace or store, or --force: that namespace is then kept aside, with a checkpoint"
         refusal = Conflict(f"{holds} of another origin: {contents}", hint)
+    elif hasattr(source, "reading"):  # its revisions are those of this process, see `KeepsPresentAlone`
+        hint = "Give --force to copy it again: that namespace is then kept aside, with a checkpoint"
+        refusal = Conflict(f"{holds} that was copied from there before: {contents}", hint)
     elif present.revision > head.revision:
         what = f"{holds} in a later state: it was migrated before, and written to since ({revisions})"
         refusal = Conflict(what, hint)

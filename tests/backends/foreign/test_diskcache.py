@@ -274,7 +274,7 @@ def test_hostile_rows_open_nothing_outside_and_execute_nothing(folder: Path) -> 
     (folder / "c" / "cache.db").write_bytes((folder / "c" / "cache.db").read_bytes()[:5000])
     for end in ("-wal", "-shm"):
         (folder / "c" / f"cache.db{end}").unlink(missing_ok=True)
-    with pytest.raises(Damaged):
+    with pytest.raises(Damaged, match="integrity_check"):
         state.list_keys()
     with pytest.raises(NamespaceNotFound):
         opened(folder / "c", "000").load("up")

@@ -284,6 +284,11 @@ def test_an_export_reads_each_key_once_while_keys_come_and_go(
     assert main(["migrate", keys_of(url), "json:copy"]) == 0
     assert "each key is as it was when it was read" in capsys.readouterr().err
     assert StateManager("json:copy").load("k9") == 9
+    server.set("k9", "new")
+    assert main(["migrate", keys_of(url), "json:copy"]) == 4
+    assert "copied from there before" in capsys.readouterr().err
+    assert main(["migrate", keys_of(url), "json:copy", "--force"]) == 0
+    assert StateManager("json:copy").load("k9") == "new"
 
 
 def test_stats_ask_for_each_key_once(url: str, server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,13 +342,13 @@ def test_what_a_bound_cut_off_is_said_wherever_keys_are_counted(
 ) -> None:
     server.mset({f"app:{number}": number for number in range(20_000)})
     cut, whole = keys_of(url, "?limit=10"), keys_of(url, "?match=app:1999*")
-    told = f"stateview: {cut}: only the 1"
+    told = f"stateview: {cut}: only the first 1"
     for words in (["keys", "-l", "1"], ["--format", "table", "stats"]):
         notes._said.clear()  # a note is printed once a process
         assert main(["-s", cut, *words]) == 0
         out, error = capfd.readouterr()
         assert (error.count(told), error.count("match=GLOB")) == (1, 1)
-        assert ("counted among the 1" in out) == (words[-1] == "stats")
+        assert ("counted among the first 1" in out) == (words[-1] == "stats")
         assert main(["-q", "-s", cut, *words]) == 0
         assert main(["-s", whole, *words]) == 0
         assert capfd.readouterr().err == ""
@@ -354,7 +359,7 @@ def test_what_a_bound_cut_off_is_said_wherever_keys_are_counted(
 
 async def _status_of(manager: StateManager) -> None:
     async with Dashboard(manager, {}, None).run_test(size=(140, 40)) as pilot:
-        await shown(pilot, "not all: the 1")
+        await shown(pilot, "not all: the first 1")
 
 
 def test_the_url_is_checked_and_no_password_is_shown(url: str) -> None:
