@@ -241,6 +241,8 @@ class StoreSource(ImportSource):
             while some := list(islice(commits, COMMITS_PER_PUT)):
                 put(receiver, commits=some)
             put(receiver, marks=marks_up_to(state, head.revision))
+            if reading := getattr(state, "reading", ""):
+                self.description += f"; {reading}"
             return head
 
 

@@ -284,6 +284,8 @@ def test_an_export_reads_each_key_once_while_keys_come_and_go(
     assert main(["migrate", keys_of(url), "json:copy"]) == 0
     assert "each key is as it was when it was read" in capsys.readouterr().err
     assert StateManager("json:copy").load("k9") == 9
+    assert main(["-s", "json:other", "import", keys_of(url)]) == 0
+    assert "each key is as it was when it was read" in capsys.readouterr().err
     server.set("k9", "new")
     assert main(["migrate", keys_of(url), "json:copy"]) == 4
     assert "copied from there before" in capsys.readouterr().err
