@@ -798,6 +798,15 @@ class TellsWhatIsCutOff(Protocol):
         """Say what was cut off by the last reads, for a person; "" for nothing. It reads nothing."""
 
 
+class ScansSome(Protocol):
+    """What a backend may offer in addition, if a page of `scan` could fill the memory."""
+
+    def scan_some(
+        self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None
+    ) -> list[Version]:
+        """Return a page as `scan` does, which ends soon after `PAGE_BYTES` of values. An empty page is the last."""
+
+
 class KeepsPresentAlone(Protocol):
     """What a backend has in addition, if it knows no past state, and not what changed since: a live foreign store."""
 

@@ -188,6 +188,7 @@ def entries(
     A page is one round trip, or two if backwards.
     """
     place, left = "", limit
+    some = None if backwards else getattr(backend, "scan_some", None)  # see `ScansSome`
     while left is None or left > 0:
         size = KEYS_PER_PAGE if left is None else min(left, KEYS_PER_PAGE)
         if backwards:
@@ -196,12 +197,12 @@ def entries(
             yield from (found[key] for key in reversed(keys) if key in found)
             ends = keys[:1]
         else:
-            page = backend.scan(prefix, place, size, at)
+            page = (some or backend.scan)(prefix, place, size, at)
             keys = ends = [version.key for version in page]
             yield from page
-        if len(keys) < size:
+        if not keys or (len(keys) < size and some is None):
             return
-        place, left = ends[-1], None if left is None else left - size
+        place, left = ends[-1], None if left is None else left - len(keys)
 
 
 def rows(backend: Backend, prefix: str, at: StateAt | None = None, limit: int | None = None) -> Iterator[KeySummary]:

@@ -163,6 +163,17 @@ class PresentBackend(ReadOnlyBackend):
             after = page[-1]  # some may be deleted meanwhile; a short page would be the last
         return found
 
+    def scan_some(
+        self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None
+    ) -> list[Version]:
+        time, found = self._time(at), list[Version]()
+        while not found and self._present() is not None:
+            page = self.names(Bounds(*key_range(prefix, after, ""), time), limit)
+            if not page:
+                break
+            found, after = self.encoded(page, time, PAGE_BYTES), page[-1]
+        return found
+
     def list_keys(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: StateAt | None = None,
         skip: int = 0, backwards: bool = False,
@@ -199,12 +210,10 @@ class PresentBackend(ReadOnlyBackend):
     def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
     ) -> list[StoredVersion]:
-        start, time, found = after[0], self.now(), list[Version]()
-        wanted = None if keys is None else sorted(key for key in {*keys} if key > start)
-        while not found and self._present() is not None:
-            bounds = Bounds(*key_range("", start, ""), time)
-            page = self.names(bounds, limit) if wanted is None else [key for key in wanted if key > start][:limit]
-            if not page:
-                break
-            found, start = self.encoded(page, time, PAGE_BYTES), page[-1]
+        if keys is None:
+            found = self.scan_some("", after[0], limit)
+        else:
+            found, left = list[Version](), sorted(key for key in {*keys} if key > after[0])
+            while left and not found and self._present() is not None:
+                found, left = self.encoded(left[:limit], self.now(), PAGE_BYTES), left[limit:]
         return [StoredVersion(one.key, one.value, one.revision, one.time, one.expires) for one in found]

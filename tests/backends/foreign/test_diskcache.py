@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from stateview import StateManager, codec
+from stateview.backends.foreign import present
 from stateview.backends.foreign.diskcache import DiskCache
 from stateview.backends.protocol import SUMMARY_BYTES, StateAt
 from stateview.cli.program import main
@@ -201,6 +202,25 @@ def test_a_list_reads_the_values_that_it_shows(folder: Path, monkeypatch: pytest
         assert main(["-s", f"diskcache:{folder / 'c'}", *words]) == 0
         assert limits == [SUMMARY_BYTES] * 3
         limits.clear()
+
+
+def test_few_large_values_are_held_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with diskcache.Cache(folder / "c") as cache:
+        fill(cache, {f"k{number}": "x" * 50_000 for number in range(9)})
+    monkeypatch.setattr(present, "PAGE_BYTES", 90_000)
+    read, held = DiskCache.encoded, list[int]()
+
+    def act(backend: DiskCache, *arguments: Any) -> list[Any]:
+        found = read(backend, *arguments)
+        held.append(len(found))
+        return found
+
+    monkeypatch.setattr(DiskCache, "encoded", act)
+    state = opened(folder / "c")
+    assert [entry.key for entry in state.entries()] == [f"k{number}" for number in range(9)]
+    assert len(list(state.at("live").entries(limit=5))) == 5
+    state.export("out.jsonl")
+    assert max(held) == 2
 
 
 def test_the_last_page_costs_what_the_first_one_costs(folder: Path) -> None:
