@@ -46,6 +46,13 @@ def test_migrate_and_diff_take_a_path(database: Path, capsys: pytest.CaptureFixt
     assert "between live of json:copy and live of langgraph-sqlite:runs.sqlite" in capsys.readouterr().err
 
 
+def test_init_takes_a_path(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "runs.sqlite"]) == 0
+    assert f"runs.sqlite is {DATABASE}" in capsys.readouterr().err
+    assert main(["load", "ch/count"]) == 0
+    assert capsys.readouterr().out == "2\n"
+
+
 def test_connect_takes_a_path_and_its_namespace(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shell = Shell({})
     shell.run("connect ./runs.sqlite")

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from itertools import islice
 from math import inf
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -47,6 +47,7 @@ _DATABASE = "cache.db"
 _SHARD = re.compile(r"\d{3}")
 _FILE = re.compile(r"[\w.-]+(/[\w.-]+)*", re.ASCII)
 _BINARY, _TEXT, _PICKLE = 2, 3, 4
+_NOT_DECODED: dict[object, str] = {_BINARY: "bytes", _PICKLE: "pickle"}  # where it is in a file
 _MAX_TEXT_KEY, _MAX_BYTES_KEY = 1000, 500  # bytes; hexadecimal digits take twice that, and a key has 1,024
 _DIGITS = 19
 _MAX_INT = 2**63 - 1
@@ -379,15 +380,12 @@ class DiskCache(PresentBackend):
         return found, gone
 
     def _value(self, stored: Row, is_json: bool) -> bytes:
-        """Encode a value by its mode. Of a file that is not read, the name changes with each value."""
+        """Encode a value by its mode. A file that is not read is named: each value has a new one."""
         if stored.filename is not None:
-            kind = (
-                "JSON by zlib" if is_json else {_PICKLE: "pickle", _BINARY: "bytes"}.get(cast("int", stored.mode), "")
-            )
+            kind = "JSON by zlib" if is_json else _NOT_DECODED.get(stored.mode, "text")
             size = _size(stored.size)
-            if (kind and not is_json) or (size or 0) > codec.MAX_BYTES:
-                shown = values.opaque(f"{kind or 'text'} in a file", size=size, file=str(stored.filename))
-                return codec.encode(shown)
+            if kind in _NOT_DECODED.values() or (size or 0) > codec.MAX_BYTES:
+                return codec.encode(values.opaque(f"{kind} in a file", size=size, file=str(stored.filename)))
         elif stored.mode == _PICKLE and not is_json:
             return values.encode(_shown("pickle", stored.value), None, "pickle")
         data = stored.value if stored.filename is None else self._content(stored, codec.MAX_BYTES + 1)

@@ -228,8 +228,8 @@ class RedisKeys(PresentBackend):
 
     # --- values ------------------------------------------------------------------------------------------------
 
-    def encoded(self, keys: list[str], time: int, enough: float = inf) -> list[Version]:  # noqa: ARG002 - the server judges expiry
-        index = self.index()
+    def encoded(self, keys: list[str], time: int, enough: float = inf) -> list[Version]:  # noqa: ARG002
+        index = self.index()  # the server judges expiry
         out: list[Version] = []
         held = 0
         for some in self._weighed([key for key in keys if self._is_known(index, key)]):
@@ -267,10 +267,8 @@ class RedisKeys(PresentBackend):
             part = keys[start : start + _KEYS_PER_READ]
             asked = [(*command, index.name(key)) for key in part for command in (("STRLEN",), ("MEMORY", "USAGE"))]
             sizes = self._pipe(asked) if len(keys) > 1 else [0, 0]
-            for key, length, memory in zip(part, sizes[::2], sizes[1::2], strict=True):
-                size = next(
-                    (reply for reply in (length, memory) if isinstance(reply, int)), 0
-                )  # else it may not be read
+            for key, *replies in zip(part, sizes[::2], sizes[1::2], strict=True):
+                size = next((reply for reply in replies if isinstance(reply, int)), 0)  # 0: it may not be read
                 if some and held + size > READ_BYTES:
                     yield some
                     some, held = [], 0

@@ -28,6 +28,7 @@ from ...model import check_name
 from ...states.missing import empty_store
 from ..context import Context
 from ..exit_codes import UsageError, exit_code
+from ..guessed_store import with_store
 from ..results import ActionResult, Record, Table, plural
 from .checkpoints import DRY_RUN
 
@@ -37,8 +38,9 @@ def init(context: Context, args: dict[str, Any]) -> ActionResult:
     present = settings.find()
     old_store, old_namespace = mask(present.text("store") or "json"), present.text("namespace") or "default"
     exists = bool(present.text("store") or present.text("namespace"))
-    store = args.get("backend") or context.options.get("store")
-    namespace = args.get("namespace") or context.options.get("namespace")
+    options, told = with_store(context.options, args.get("backend"), first=False)
+    context.tell(told)
+    store, namespace = options.get("store"), args.get("namespace") or options.get("namespace")
     if not (store or namespace) and exists:
         summary = f"{present.path} says: {old_store}, namespace {old_namespace}"
         data = {"store": old_store, "namespace": old_namespace, "path": present.path}
