@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from .. import codec
 from ..backends.protocol import Backend, Changes, KeySummary, StateAt, Version
-from ..errors import KeyNotFound
+from ..errors import BackendError, HistoryPruned, KeyNotFound
 from ..model import ABSENT, is_key
 from .changes import Change, Diff
 from .matching.patterns import Selection
@@ -73,7 +73,13 @@ def changed_pairs(
     """Yield the versions, in two states, of the selected keys that may differ, in key order."""
     low, high = (before, after) if before.revision <= after.revision else (after, before)
     if not hasattr(backend, "changes"):
-        yield from read_pairs(backend, filter(selection, backend.changed_keys(low, high)), before, after)
+        try:
+            keys = backend.changed_keys(low, high)
+        except HistoryPruned as error:
+            if hasattr(backend, "reading"):  # see `KeepsPresentAlone`: to begin again, as `steady` does, is of no use
+                raise BackendError(error.message, error.next_steps) from error
+            raise
+        yield from read_pairs(backend, filter(selection, keys), before, after)
         return
     found: Changes = backend.changes(low, high)
     olds, news = (found.low, found.high) if low is before else (found.high, found.low)

@@ -15,7 +15,7 @@ from math import inf
 from threading import Lock
 from typing import NamedTuple
 
-from ...errors import BackendError
+from ...errors import HistoryPruned
 from ...model import Commit
 from ..conflicts import history_pruned_error
 from ..key_ranges import key_range
@@ -191,7 +191,7 @@ class PresentBackend(ReadOnlyBackend):
         self._time(high)
         if low.revision != high.revision:
             what = f"{self.url} keeps the present state alone, so what changed is not known"
-            raise BackendError(what, "Import it now and later, and compare the copies")
+            raise HistoryPruned(what, "Import it now and later, and compare the copies")
         return sorted(self.expired(*sorted((low.time, high.time))))
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:

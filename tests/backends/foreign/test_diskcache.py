@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from dashboard_host import shown
 
 from stateview import StateManager, codec
 from stateview.backends.foreign import present
 from stateview.backends.foreign.diskcache import DiskCache
 from stateview.backends.protocol import SUMMARY_BYTES, StateAt
 from stateview.cli.program import main
-from stateview.errors import BackendError, Damaged, KeyNotFound, NamespaceNotFound, ReadOnly
+from stateview.dashboard.app import Dashboard
+from stateview.errors import BackendError, Damaged, HistoryPruned, KeyNotFound, NamespaceNotFound, ReadOnly
 from stateview.shell.session import Shell
 from stateview.states import compare
 from stateview.transfer import export, version_pages
@@ -122,7 +125,7 @@ def test_only_the_present_is_kept_and_a_change_is_seen(folder: Path) -> None:
         cache["b"] = 2
         assert (state.list_keys(), state.load("b")) == (["a", "b"], 2)
         assert state.revision > first
-        with pytest.raises(BackendError, match="present state alone"):
+        with pytest.raises(HistoryPruned, match="present state alone"):
             state.backend.changed_keys(StateAt(first, 0), StateAt(state.revision, 0))
 
 
@@ -137,6 +140,18 @@ def test_a_watch_ends_at_a_change_and_says_why(folder: Path) -> None:
         with pytest.raises(BackendError, match="present state alone"):
             list(changes)
         assert time.monotonic() - started < 5
+
+
+def test_the_dashboard_follows_what_the_owner_writes(folder: Path) -> None:
+    async def follow(cache: Any) -> None:
+        async with Dashboard(opened(folder / "c"), {}, None).run_test(size=(100, 30)) as pilot:
+            await shown(pilot, "first")
+            cache["second"] = 2
+            await shown(pilot, "first", "second")
+
+    with diskcache.Cache(folder / "c") as cache:
+        cache["first"] = 1
+        asyncio.run(asyncio.wait_for(follow(cache), 60))
 
 
 def test_an_export_and_a_copy_are_of_one_state_while_the_owner_writes(
