@@ -149,7 +149,10 @@ class RedisKeys(PresentBackend):
         except StateException:
             return  # the check of the head reports it
         if not index.whole:
-            found, meaning = f"only {_first(index)} are listed", "other keys are found by their names alone"
+            found, meaning = (
+                f"only {_first(index)} that SCAN returned are listed",
+                "other keys are found by their names alone",
+            )
             yield Finding("warning", self.url, found, meaning, _NARROWER, "keys-not-all")
 
     def cut_off(self) -> str:
@@ -181,7 +184,7 @@ class RedisKeys(PresentBackend):
             index = Index(serial, keys, odd, old.time if old and same else moment, ended, ended - started, whole)
             self._index = index
         if not (whole or self._quiet):
-            text = f"{self.url}: only {_first(index)} are listed, searched and counted. {_NARROWER}"
+            text = f"{self.url}: only {_first(index)} that SCAN returned are listed, searched and counted. {_NARROWER}"
             say_once(text, about=f"the keys of {self.url}")
         return index
 
@@ -340,7 +343,7 @@ class RedisKeys(PresentBackend):
 
 
 def _first(index: Index) -> str:
-    return f"the first {len(index.keys):,} of SCAN"  # the dashboard has little room for it
+    return f"the first {len(index.keys):,}"  # the dashboard has little room for it
 
 
 def _text(kind: object) -> str:

@@ -360,8 +360,9 @@ def test_what_a_bound_cut_off_is_said_wherever_keys_are_counted(
 
 
 async def _status_of(manager: StateManager) -> None:
-    async with Dashboard(manager, {}, None).run_test(size=(140, 40)) as pilot:
+    async with Dashboard(manager, {}, None).run_test(size=(100, 30)) as pilot:
         await shown(pilot, "not all: the first 1")
+        await shown(pilot, f"not all: {cast('TellsWhatIsCutOff', manager.backend).cut_off()}")
 
 
 def test_the_url_is_checked_and_no_password_is_shown(url: str) -> None:
