@@ -46,7 +46,10 @@ def test_migrate_and_diff_take_a_path(database: Path, capsys: pytest.CaptureFixt
     assert "between live of json:copy and live of langgraph-sqlite:runs.sqlite" in capsys.readouterr().err
 
 
-def test_init_takes_a_path(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_and_init_take_a_path(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "runs.sqlite"]) == 0
+    told = capsys.readouterr().err
+    assert f"runs.sqlite is {DATABASE}" in told and "namespace run-1 of langgraph-sqlite:runs.sqlite is sound" in told
     assert main(["init", "runs.sqlite"]) == 0
     assert f"runs.sqlite is {DATABASE}" in capsys.readouterr().err
     assert main(["load", "ch/count"]) == 0

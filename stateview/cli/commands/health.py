@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import hint_text
 from ..context import Context, missing_namespace
 from ..exit_codes import ExitCode
+from ..guessed_store import with_store
 from ..results import Table, plural
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ _FORMATS = {0: "", 1: "; its history: whole versions (format 1)", 2: "; its hist
 def doctor(context: Context, args: dict[str, Any]) -> Table:
     """`doctor [STORE]`."""
     if "store" in args:
-        with context.open(args["store"], context.options.get("namespace"), read_only=True) as manager:
+        options, told = with_store(context.options, args["store"], first=False)
+        context.tell(told)
+        with context.open(options["store"], options.get("namespace"), read_only=True) as manager:
             return _diagnose(context, manager)
     return _diagnose(context, context.manager)
 
