@@ -58,9 +58,10 @@ def _namespaces(names: list[str]) -> str:
 def connect(context: Context, args: dict[str, Any]) -> ActionResult:
     """`connect STORE`."""
     shell = _shell(context)
-    options, told = with_store(shell.options, args["store"])
+    present = shell.options.get("namespace")
+    options, told = with_store({**shell.options, "namespace": None}, args["store"], first=not present)
     shell.tell(told)
-    shell.connect(options["store"], options.get("namespace"))
+    shell.connect(options["store"], options["namespace"] or present)
     if shell.manager.read_only and not shell.manager.head().lineage and len(names := shell.manager.namespaces()) == 1:
         shell.connect(options["store"], names[0])
     return ActionResult(

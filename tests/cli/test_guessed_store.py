@@ -63,6 +63,12 @@ def test_connect_takes_a_path_and_its_namespace(database: Path, capsys: pytest.C
     assert shell.target == ("langgraph-sqlite:./runs.sqlite", "run-1")
     shell.run("load ch/count")
     assert capsys.readouterr().out == "2\n"
+    StateManager("json:own", "main").save("k", 1)
+    StateManager("json:own", "other").save("k", 2)
+    shell.run("connect own/other")
+    assert shell.target[1] == "other"
+    shell.run("connect own")
+    assert shell.target[1] == "other", "the namespace stays, where the path names none"
     shell.shutdown()
 
 
