@@ -283,7 +283,8 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
         store, folder = named[store], settings.folder
     elif ":" not in store and not is_bare(store):
         if (os.sep in store or os.path.splitext(store)[1]) and not os.path.lexists(os.path.expanduser(store)):
-            raise InvalidName(f"there is no file or folder {store}", "Check the path, or give a store URL")
+            hint = did_you_mean(store, named) or "Check the path, or give a store URL"
+            raise InvalidName(f"there is no file or folder {store}", hint)
         known = f"; {settings.path} names {', '.join(sorted(named))}" if named else ""
         raise InvalidName(
             f"{store!r} is neither a store URL nor a store of a {FILE}{known}",

@@ -1,8 +1,8 @@
 """Look at the keys of any application on a Redis server: `redis-keys://HOST:PORT/DB?match=GLOB`.
 
 The namespace is `default`. A key of the server is a key, see `names.bytes_key`. Its value is the string, as JSON where
-it is JSON; or an object with one marker, `$hash`, `$list`, `$set`, `$zset` or `$stream`, and `count` where only the
-first members are shown. Keys of stateview's own namespaces are left out: `redis://` opens these.
+it is JSON; or an object with one marker, `$hash`, `$list`, `$set`, `$zset` or `$stream`, and `count` and `sha256` where
+only the first members are shown. Keys of stateview's own namespaces are left out: `redis://` opens these.
 
 A server sorts no keys. Their names are read once, by SCAN, and sorted in memory: at most `limit` of them (an option of
 the URL). Without that option, it takes `SCAN_SECONDS` at most. Where these were not all, a note and `cut_off` say so.
@@ -242,7 +242,7 @@ class RedisKeys(PresentBackend):
                 if found.type == "string" and found.number > codec.MAX_BYTES:
                     value = codec.encode(self._large_string(index.name(key), found))
                 else:
-                    value = _encoded(found)
+                    value = _encoded(found, self._digest(index.name(key), found))
                 held += len(value)
                 out.append(self.version(Entry(key, 0, b"", index.time, _expires(found)), value))
             if held >= enough:
@@ -260,6 +260,18 @@ class RedisKeys(PresentBackend):
             hashed.update(part)
             size += len(part)
         return values.opaque("string", size=size, sha256=values.digest(hashed))
+
+    def _digest(self, name: bytes, found: Found) -> str:
+        """Return a digest of a collection of which the first members alone are shown; "" of one over 64 MiB.
+
+        A stream needs none: no entry is ever changed, and the first ones or their number tell what came and went.
+        """
+        is_cut = isinstance(found.members, (list, dict)) and found.number > len(found.members)
+        if not is_cut or found.type == "stream":
+            return ""
+        (memory,) = self._pipe([("MEMORY", "USAGE", name)])
+        (data,) = self._pipe([("DUMP", name)]) if isinstance(memory, int) and memory <= codec.MAX_BYTES else (None,)
+        return values.digest(sha256(data)) if isinstance(data, bytes) else ""
 
     def _weighed(self, keys: list[str]) -> Iterator[list[str]]:
         """Yield the keys in groups whose values are some megabytes together, so that few are held at once."""
@@ -420,8 +432,8 @@ def _summary(found: Found) -> tuple[int, bytes]:
     return size, value[:SUMMARY_BYTES]
 
 
-def _encoded(found: Found) -> bytes:
-    """Encode what shows a key of the server."""
+def _encoded(found: Found, digest: str = "") -> bytes:
+    """Encode what shows a key of the server. The digest is that of a collection that is not shown whole."""
     kind, content = found.type, found.members
     if kind == "string":
         if found.number > len(content):  # of a list of keys, which reads the start
@@ -441,6 +453,7 @@ def _encoded(found: Found) -> bytes:
     whole: dict[str, Any] = {f"${kind}": shown}
     if found.number > len(content):
         whole["count"] = found.number
+        whole |= {"sha256": digest} if digest else {}
     return values.encode(values.Marked(whole), None, kind)
 
 

@@ -237,6 +237,22 @@ def test_large_strings_are_read_a_few_at_a_time(url: str, server: redis.Redis, m
     assert [number for number in together if number] == [2, 2, 1]
 
 
+def test_a_change_of_a_member_that_is_not_shown_is_a_change(url: str, server: redis.Redis) -> None:
+    members = [str(number) for number in range(1500)]
+    server.rpush("list", *members)
+    server.hset("hash", mapping=dict.fromkeys(members, "a"))
+    server.zadd("zset", dict.fromkeys(members, 1.0))
+    state = StateManager(keys_of(url), "default")
+    before = state.load_many()
+    assert state.load_many() == before
+    server.lset("list", 1400, "other")
+    server.hset("hash", mapping=dict.fromkeys(members[-400:], "b"))
+    server.zadd("zset", {members[-1]: 2.0})
+    after = state.load_many()
+    assert all(before[key] != after[key] and after[key]["count"] == 1500 for key in before)
+    assert before["list"]["$list"] == after["list"]["$list"]
+
+
 def test_a_list_of_keys_moves_no_members_of_large_collections(url: str, server: redis.Redis) -> None:
     for number in range(3):
         server.rpush(f"list{number}", *["x" * 20_000] * 40)
