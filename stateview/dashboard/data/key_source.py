@@ -16,6 +16,7 @@ from ...manager import StateManager
 from ...states.missing import near_hint
 from ...states.view import Ref, resolve
 from .key_filter import Filter
+from .rests import Rests
 
 KEYS_PER_ANCHOR = 4096  # keys from one anchor to the next
 COUNT_SECONDS = 0.5  # seconds of one piece of counting. A pass over a million keys takes half of it.
@@ -130,6 +131,7 @@ class WorkPace:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds  # of one piece
         self.rest_until = 0.0  # by `time.monotonic()`
+        self._rests = Rests(REST_FACTOR, seconds)
 
     def run(self, step: Callable[[], bool], stop: Stop, *, correcting: bool) -> float | None:
         """Repeat a step for one piece. Returns what `KeySource.work` returns.
@@ -150,7 +152,7 @@ class WorkPace:
                 break
         ended = time.monotonic()
         if correcting:
-            self.rest_until = ended + REST_FACTOR * (ended - started)
+            self.rest_until = ended + self._rests.after(ended - started)
         return max(0.0, self.rest_until - ended) if more else None
 
 

@@ -13,11 +13,12 @@ from textual.message_pump import MessagePump
 from ...backends.protocol import CheckpointRecord, Head, StateAt
 from ...errors import HistoryPruned, Rewound, StateException
 from ...manager import StateManager
+from .rests import Rests
 
 WAIT_SECONDS = 0.3  # seconds of one wait; checkpoints and expiry are checked between waits
 NOTIFY_SECONDS = 0.2  # seconds between two reports at least, for each report repaints half the screen
 REST_FACTOR = 5.0  # a slow check is followed by a rest of this many times its length
-RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)  # seconds between two attempts while the connection is lost
+RETRY_SECONDS = 0.5  # seconds between two attempts while the connection is lost
 
 
 class NamespaceChange(NamedTuple):
@@ -52,13 +53,11 @@ class ConnectionLost(NamedTuple):
     Attributes:
         error: why.
         since: the start of the first failed attempt, by `time.monotonic()`.
-        again: the time of the next attempt, by `time.monotonic()`.
 
     """
 
     error: Exception
     since: float
-    again: float
 
 
 class NamespaceWatcher:
@@ -96,9 +95,10 @@ class NamespaceWatcher:
         self._now.set()
 
     def _watch(self) -> None:
-        attempts, since = 0, 0.0
+        since = 0.0  # of the first failed attempt; 0 while the backend answers
+        rests = Rests(REST_FACTOR)
         while not self._closed:
-            started = time.monotonic()
+            started, busy = time.monotonic(), time.thread_time()
             try:
                 self._check()
             except Rewound as error:  # it is raised once: the next check reads what is left
@@ -106,23 +106,21 @@ class NamespaceWatcher:
                 continue
             except (StateException, OSError) as error:
                 since = since or started
-                pause = RETRY_SECONDS[min(attempts, len(RETRY_SECONDS) - 1)]
-                attempts += 1
-                self._report(self._lost, ConnectionLost(error, since, time.monotonic() + pause))
-                self._rest(pause)
+                self._report(self._lost, ConnectionLost(error, since))
+                self._rest(max(RETRY_SECONDS, REST_FACTOR * (time.thread_time() - busy)))
                 continue
-            if attempts:
-                attempts, since = 0, 0.0
+            rest = rests.after(time.monotonic() - started)
+            if since:
+                since = 0.0
                 self._report(self._lost, None)
-            took = time.monotonic() - started
             try:
                 self._manager.backend.wait(self._last[0].revision if self._last else 0, WAIT_SECONDS)
             except Rewound as error:
                 self._rewound = error.message
                 continue
             except (StateException, OSError):
-                continue  # the next check fails too, and reports it
-            self._rest(max(NOTIFY_SECONDS, REST_FACTOR * took) if took > NOTIFY_SECONDS else NOTIFY_SECONDS)
+                pass  # the next check fails too, and reports it
+            self._rest(rest if rest > REST_FACTOR * NOTIFY_SECONDS else NOTIFY_SECONDS)
 
     def _rest(self, seconds: float) -> None:
         self._now.wait(seconds)

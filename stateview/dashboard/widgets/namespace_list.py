@@ -12,12 +12,13 @@ from textual.binding import Binding, BindingType
 from textual.reactive import reactive
 
 from ...backends.protocol import Head
-from ...errors import StateException
+from ...errors import BackendUnavailable, StateException
 from ...manager import StateManager
 from ...model import now
 from ...workflow.progress import RunGlance, newest_run
 from ..data.background import Stop
 from ..data.filters.namespaces import NamespaceFilter
+from ..data.rests import Rests
 from ..display.run_row import ROLES, run_texts
 from ..display.text import RowBuilder, format_count
 from .virtual_list import VirtualList
@@ -66,6 +67,7 @@ class Namespaces(VirtualList):
         self._current = ("", "")
         self._runs: dict[tuple[str, str], RunGlance | None] = {}
         self._polled_until = 0.0  # when the next read may begin, by `time.monotonic()`
+        self._rests = Rests(REST_FACTOR)
         self._entries: list[TreeEntry] = [TreeEntry(*store) for store in stores]
         self._filter = NamespaceFilter("")
         self._found: list[TreeEntry] = []  # what the search of the filter has found
@@ -302,23 +304,33 @@ class Namespaces(VirtualList):
             return
         self._polled_until = started + 60  # until it is read
 
+        is_lost = False
+
         def read(stop: Stop) -> dict[tuple[str, str], tuple[Head, RunGlance | None]]:
+            nonlocal is_lost
             found = {}
             for namespace in others:
                 if stop():
                     break
-                with suppress(StateException, OSError):
+                try:
                     found[namespace] = self._summary(namespace)
+                except BackendUnavailable:
+                    is_lost = True
+                except (StateException, OSError):
+                    pass  # the list says of each namespace that it cannot be read when it first reads it
             if is_going_on:  # its process may have ended, which no commit tells
                 found[current] = manager.head(), _run_of(manager)
             return found
 
         def show(found: dict[tuple[str, str], tuple[Head, RunGlance | None]]) -> None:
             ended = time.monotonic()
-            self._polled_until = ended + REST_FACTOR * (ended - started) - POLL_SECONDS
+            self._polled_until = 0.0 if is_lost else ended + self._rests.after(ended - started) - POLL_SECONDS
             self._show(found)
 
-        self.dashboard.reader.submit(self, "poll", read, show, lambda _error: None)
+        def failed(_error: Exception) -> None:
+            self._polled_until = 0.0
+
+        self.dashboard.reader.submit(self, "poll", read, show, failed)
 
     def _is_going_on(self, namespace: tuple[str, str]) -> bool:
         run = self._runs.get(namespace)

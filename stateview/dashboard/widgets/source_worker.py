@@ -10,7 +10,8 @@ from textual.widget import Widget
 
 from ..data.background import BackgroundExecutor
 from ..data.key_source import KeySource
-from ..data.watcher import RETRY_SECONDS
+
+RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between two attempts; a new source ends the series
 
 
 class KeyListHost(Protocol):

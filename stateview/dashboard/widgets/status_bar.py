@@ -99,13 +99,11 @@ class Banner(Widget):
     def _lines(self) -> list[str]:
         if self._lost is None:
             return []
-        moment = time.monotonic()
-        wait = max(0, round(self._lost.again - moment))
-        lost = format_duration(max(1.0, moment - self._lost.since))
+        lost = format_duration(max(1.0, time.monotonic() - self._lost.since))
         width = self.app.size.width - 2
         error = cast("Dashboard", self.app).error_text(self._lost.error)
         reason = f"backend lost {lost} ago" if isinstance(self._lost.error, BackendUnavailable) else "cannot be read"
-        text = one_line(f"! {reason}, next try in {wait} s, R retries now · {error}", self.MAX_LINES * width)
+        text = one_line(f"! {reason}, retrying · {error}", self.MAX_LINES * width)
         lines = wrap(text, max(1, width))
         if any(cell_len(line) > width for line in lines):  # wide characters: `wrap` counts characters, not columns
             lines = chop_cells(text, max(1, width))

@@ -11,10 +11,12 @@ from textual.binding import Binding, BindingType
 from textual.reactive import reactive
 
 from ....cli.results import plural
+from ....errors import BackendUnavailable
 from ....model import now
 from ...data.background import Stop
 from ...data.filters.namespaces import NamespaceFilter
 from ...data.namespace_facts import COLUMNS, PROBLEMS, NamespaceFacts, in_order, read_facts
+from ...data.rests import Rests
 from ...display.run_row import ROLES, run_texts
 from ...display.text import RowBuilder, format_age, format_count, format_size
 from ..virtual_list import VirtualList
@@ -51,6 +53,7 @@ class NamespaceTable(VirtualList):
         self._due: set[str] = set()  # visible names that are read again
         self._began: float | None = None  # when a read began, by `time.monotonic()`
         self._rest_until = 0.0
+        self._rests = {"names": Rests(REST_FACTOR), "facts": Rests(REST_FACTOR)}
         self._halted = False  # only visible rows are read
         self._scheduled = False  # a read begins soon
         self._loaded = False  # the names have been read
@@ -89,7 +92,7 @@ class NamespaceTable(VirtualList):
                 return manager.namespaces()
 
         def show(names: list[str]) -> None:
-            self._rest(began)
+            self._rest("names", began)
             first, self._loaded = not self._loaded, True
             self._names, self._error, self._halted = names, "", self._halted and by_itself
             self.facts = {name: self.facts[name] for name in names if name in self.facts}
@@ -98,7 +101,6 @@ class NamespaceTable(VirtualList):
             self._read_on()
 
         def failed(error: Exception) -> None:
-            self._rest(began)
             self._error = str(error)
             if not by_itself:
                 self.dashboard.show_error(error)
@@ -147,8 +149,8 @@ class NamespaceTable(VirtualList):
         self.dashboard.reader.submit(self, "facts", read, self._take, self._failed)
 
     def _take(self, found: dict[str, NamespaceFacts]) -> None:
-        if self._began is not None:
-            self._rest(self._began)
+        if self._began is not None and not any(isinstance(facts.error, BackendUnavailable) for facts in found.values()):
+            self._rest("facts", self._began)
         self._began = None
         for name, facts in found.items():
             self.facts[name] = facts.after(self.facts.get(name))
@@ -158,9 +160,9 @@ class NamespaceTable(VirtualList):
         self.refresh()
         self._read_on()
 
-    def _rest(self, began: float) -> None:
+    def _rest(self, subject: str, began: float) -> None:
         ended = time.monotonic()
-        self._rest_until = max(self._rest_until, ended + REST_FACTOR * (ended - began))
+        self._rest_until = max(self._rest_until, ended + self._rests[subject].after(ended - began))
 
     def _failed(self, error: Exception) -> None:
         self._began = None
