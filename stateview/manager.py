@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, lru_cache, partial
 from itertools import islice, repeat
 from threading import get_ident
@@ -29,12 +29,15 @@ from .backends.protocol import (
 )
 from .backends.retries import UPDATE_SECONDS, Backoff
 from .errors import (
+    COMMITTED,
     BackendError,
+    CommitUnknown,
     Conflict,
     HistoryPruned,
     InvalidArgument,
     InvalidName,
     NextStep,
+    NotReplicated,
     ReadOnly,
     Reentered,
     Sealed,
@@ -101,6 +104,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MAX_OWN_CONFLICTS = 9  # of an update with writes of its own function; a signal handler that writes comes less often
 KEYS_PER_FORK_COMMIT = 20_000
+_UNFINISHED = ", unfinished"  # ends the reason of a commit of a fork that others follow
 _WAIT_SECONDS = 1.0  # `watch` notices Ctrl-C and its timeout between two waits
 _watched: dict[int, set[tuple[str, str, str]]] = {}  # by thread in a function of `update`: what it writes meanwhile
 
@@ -1509,6 +1513,8 @@ class StateManager:
         Raises:
             NamespaceNotFound: this namespace was never written.
             Conflict: the new namespace exists already.
+            NotReplicated: the new namespace is complete, but too few replicas have confirmed it. After any other error
+                there is no new namespace, unless the error says so.
 
         """
         self.check_writable()
@@ -1526,7 +1532,7 @@ class StateManager:
         from .states.leases import is_lease
         from .states.steady import snapshot
 
-        base = 0
+        base, reason = 0, ""
         try:
             with snapshot(self.backend, whole=True) as state:
                 point = resolve(state, at)
@@ -1538,17 +1544,28 @@ class StateManager:
                     ttl = version.expires - point.time if version.expires else 0
                     writes[version.key] = Write(version.value, ttl, version.time)
                     if len(writes) == KEYS_PER_FORK_COMMIT and not self.backend.rewrites_state:
-                        target._commit(CommitRequest(writes, base=base, reason=reason + ", unfinished"))
+                        with suppress(NotReplicated):  # the last commit waits for all of them
+                            target._commit(CommitRequest(writes, base=base, reason=reason + _UNFINISHED))
                         writes, base = {}, base + 1
             # A namespace without a commit and a checkpoint does not exist.
             mark = () if writes else (CheckpointWrite("forked", reason),)
             target._commit(CommitRequest(writes, base=base, reason=reason, marks=mark))
-        except BaseException:
-            if base:
-                what = f"Namespace {target.namespace!r} is unfinished: remove it"
-                with tells_what_was_done(lambda: what):
+        except NotReplicated as error:
+            complete = f"Namespace {target.namespace!r} is complete"
+            error.next_steps = tuple(complete if step == COMMITTED else step for step in error.next_steps)
+            raise
+        except BaseException as error:
+            is_in_doubt = isinstance(error, CommitUnknown) or not isinstance(error, StateException)
+            may_be = "may be" if is_in_doubt and not base else "is"
+            with tells_what_was_done(lambda: f"Namespace {target.namespace!r} {may_be} unfinished: remove it"):
+                if base or (is_in_doubt and reason and target._was_just_made(reason)):
                     target.backend.drop()  # this call created it, and it is incomplete
             raise
+
+    def _was_just_made(self, reason: str) -> bool:
+        """Return whether this namespace has one commit alone, which a fork made with this reason."""
+        commits = self.backend.commits(2)
+        return len(commits) == 1 and commits[0].reason in (reason, reason + _UNFINISHED)
 
     def migrate_to(
         self, destination: StoreURL, *, dry_run: bool = False, force: bool = False, switch: bool = False,
