@@ -36,6 +36,7 @@ from .errors import (
     StepChanged,
     StepTimeout,
     WaitTimeout,
+    was_committed,
 )
 from .manager import StateManager, migrate
 from .model import (
@@ -151,12 +152,17 @@ def _manager() -> StateManager:
 
 
 def save_state(key: str, value: Any) -> bool:
-    """Save a value in the default store. Return True, or False with the reason on stderr."""
+    """Save a value in the default store. Return True, or False with the reason on stderr.
+
+    It also returns True for a value that was saved before an error, which stderr names: too few replicas
+    confirmed it, for example.
+    """
     try:
         _manager().save(key, value)
     except StateException as error:
-        print(f"stateview: {key!r} was not saved: {error}", file=sys.stderr)
-        return False
+        was_made = was_committed(error)
+        print(f"stateview: {key!r} was {'' if was_made else 'not '}saved: {error}", file=sys.stderr)
+        return was_made
     return True
 
 
@@ -171,15 +177,26 @@ def load_state(key: str, default: Any = None) -> Any:
 
 
 def checkpoint(name: str | None = None) -> str:
-    """Name the present state of the default store, and return the name."""
+    """Name the present state of the default store, and return the name.
+
+    Raises:
+        NotReplicated: the checkpoint was made, but too few replicas have confirmed it. The error names it.
+        StateException: the checkpoint was not made.
+
+    """
     return _manager().checkpoint(name)
 
 
 def restore_checkpoint(name: str) -> bool:
-    """Restore a checkpoint of the default store exactly. Return True, or False with the reason on stderr."""
+    """Restore a checkpoint of the default store exactly. Return True, or False with the reason on stderr.
+
+    It also returns True for a restore that was made before an error, which stderr names: too few replicas
+    confirmed it, for example.
+    """
     try:
         _manager().restore_checkpoint(name)
     except StateException as error:
-        print(f"stateview: {name!r} was not restored: {error}", file=sys.stderr)
-        return False
+        was_made = was_committed(error)
+        print(f"stateview: {name!r} was {'' if was_made else 'not '}restored: {error}", file=sys.stderr)
+        return was_made
     return True

@@ -282,3 +282,12 @@ class NotReplicated(StateException, RuntimeError):
     def __init__(self, message: str, hint: Hint = "", *, revision: int = 0, replicas: int = 0) -> None:
         super().__init__(message, hint)
         self.revision, self.replicas = revision, replicas
+
+    def tell(self, done: str) -> None:
+        """Say what the act has done, in place of `COMMITTED`."""
+        self.next_steps = tuple(done if step == COMMITTED else step for step in self.next_steps)
+
+
+def was_committed(error: StateException) -> bool:
+    """Return whether the act that raised an error has made its commit all the same."""
+    return isinstance(error, NotReplicated) or COMMITTED in error.next_steps

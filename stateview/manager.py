@@ -29,7 +29,6 @@ from .backends.protocol import (
 )
 from .backends.retries import UPDATE_SECONDS, Backoff
 from .errors import (
-    COMMITTED,
     BackendError,
     CommitUnknown,
     Conflict,
@@ -327,7 +326,11 @@ class StateManager:
         with tells_what_was_done(lambda: f"Saved so far: {keys:,} keys, up to revision {revision:,}" if keys else ""):
             for writes in batches(values, to_ttl(ttl), batch_size):
                 title = reason or f"save {name_first(writes)}"
-                revision = self._commit(CommitRequest(writes, reason=title)).revision
+                try:
+                    revision = self._commit(CommitRequest(writes, reason=title)).revision
+                except NotReplicated as error:
+                    keys, revision = keys + len(writes), error.revision
+                    raise
                 keys += len(writes)
         return revision or self.revision
 
@@ -864,6 +867,7 @@ class StateManager:
 
         Raises:
             LockHeld: at the beginning of the block, if another holder has it.
+            NotReplicated: at the beginning, and the lock is not held: a failover could give it to another.
             LockLost: in the block, or at its end, if it was lost. What came after the loss was not written.
             InvalidArgument: the name or a number is not allowed.
 
@@ -941,6 +945,7 @@ class StateManager:
         Raises:
             InvalidName: the name is not allowed.
             RefNotFound, HistoryPruned: `at` names no kept state.
+            NotReplicated: the checkpoint was made, but too few replicas have confirmed it. The error names it.
 
         """
         from .states.retention import kind_of_name, stamped_name
@@ -964,6 +969,9 @@ class StateManager:
                     CommitRequest(marks=(CheckpointWrite(name, note, revision, moment, fresh=True, kind="auto"),))
                 )
                 return name
+            except NotReplicated as error:
+                error.tell(f"Checkpoint {name!r} was made")
+                raise
             except Conflict:
                 continue
         raise AssertionError("unreachable: the names have no end")
@@ -1551,8 +1559,7 @@ class StateManager:
             mark = () if writes else (CheckpointWrite("forked", reason),)
             target._commit(CommitRequest(writes, base=base, reason=reason, marks=mark))
         except NotReplicated as error:
-            complete = f"Namespace {target.namespace!r} is complete"
-            error.next_steps = tuple(complete if step == COMMITTED else step for step in error.next_steps)
+            error.tell(f"Namespace {target.namespace!r} is complete")
             raise
         except BaseException as error:
             is_in_doubt = isinstance(error, CommitUnknown) or not isinstance(error, StateException)

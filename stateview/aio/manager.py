@@ -420,6 +420,8 @@ class AsyncStateManager(Face[StateManager]):
         Raises:
             NamespaceNotFound: this namespace was never written.
             Conflict: the new namespace exists already.
+            NotReplicated: the new namespace is complete, but too few replicas have confirmed it. After any other error
+                there is no new namespace, unless the error says so.
 
         """
         return _asynchronous(await self._run(StateManager.fork, other, at=at), self._threads.count)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..backends.protocol import Backend, CheckpointRecord, CommitRequest, Head, ProgressText, SupersededVersion
-from ..errors import Conflict, tells_what_was_done
+from ..errors import Conflict, NotReplicated, tells_what_was_done
 from ..model import Checkpoint, ProgressMessage, to_micros
 from ..refs import parse_age
 from ..states import retention
@@ -169,7 +169,11 @@ def _unmark(
 ) -> None:
     for start in range(0, len(found), CHECKPOINTS_PER_COMMIT):
         page = found[start : start + CHECKPOINTS_PER_COMMIT]
-        commit(CommitRequest(unmarks=tuple((checkpoint.name, checkpoint.revision) for checkpoint in page)))
+        try:
+            commit(CommitRequest(unmarks=tuple((checkpoint.name, checkpoint.revision) for checkpoint in page)))
+        except NotReplicated:
+            gone += page
+            raise
         gone += page
         if progress is not None:
             progress(ProgressMessage.of(start + len(page), len(found), "checkpoints deleted"))

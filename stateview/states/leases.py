@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ from ..arguments import may_be_same
 from ..backends.processes import host_id, host_name, is_gone, started
 from ..backends.protocol import Backend, CommitRequest, Head, Version, Write
 from ..backends.retries import Backoff
-from ..errors import Conflict, LockHeld, LockLost, NextStep, Rewound, StateException
+from ..errors import Conflict, LockHeld, LockLost, NextStep, NotReplicated, Rewound, StateException
 from ..model import check_key, check_lock
 from .transaction import to_ttl
 
@@ -153,6 +154,12 @@ class Lock:
                     write = Write(self._value, self._micros)
                     self._revision = self.fence = self._write(write, former, reason, self._commit).revision
                     return
+                except NotReplicated as error:
+                    with suppress(NotReplicated):
+                        self._write(Write(None), error.revision, f"unlock {self.name}", self._commit)
+                    what = "The lock was given back: a failover could give it to another holder"
+                    error.next_steps = (what, "Check the replicas, or give a longer wait_timeout")
+                    raise
                 except Conflict:
                     if not backoff.wait():
                         raise

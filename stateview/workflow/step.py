@@ -16,6 +16,7 @@ from ..errors import (
     CommitUnknown,
     InvalidArgument,
     LockLost,
+    NotReplicated,
     NotSerializable,
     SkipStep,
     StateException,
@@ -132,6 +133,9 @@ class Step:
             raise
         try:
             self.run.write_step(self, data, record, request)
+        except NotReplicated:
+            self.run.closed(self)  # it is done
+            raise
         except CommitUnknown as error:
             self._stopped_by = error  # the end of the run looks whether it was made
             raise
@@ -157,7 +161,8 @@ class Step:
         if not self._is_retried(error):
             self.fail(error)
             return None
-        self._write(self._record("running", error))
+        with suppress(NotReplicated):  # a later commit waits for this one too
+            self._write(self._record("running", error))
         from random import uniform  # imported here: few steps ever wait
 
         longest = min(LONGEST_PAUSE_SECONDS, self.options.backoff * 2.0 ** (self._tries - 1))

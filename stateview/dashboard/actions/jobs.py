@@ -18,7 +18,7 @@ from ...cli.render import Style, render
 from ...cli.results import Changes, DiffResult, Record, Result, Table, ValueResult
 from ...errors import StateException
 from ...manager import StateManager
-from .observed_manager import Committed, observe
+from .observed_manager import Observer, observe
 
 if TYPE_CHECKING:
     from textual.screen import Screen
@@ -174,15 +174,15 @@ class JobContext(Context):
         )  # fmt: skip
         self.opens_full_screen = False
         self._job = job
-        self._committed = jobs.committed
+        self._observer = jobs.observer
         self._borrowed = manager is not None
         if manager is not None:
-            self._manager = observe(manager, jobs.committed, job.check)
+            self._manager = observe(manager, jobs.observer, job.check)
 
     def open(
         self, store: str | None, namespace: str | None, read_only: bool = False, timeout: float | None = None
     ) -> StateManager:
-        return observe(super().open(store, namespace, read_only, timeout), self._committed, self._job.check)
+        return observe(super().open(store, namespace, read_only, timeout), self._observer, self._job.check)
 
     def close(self) -> None:
         """Close the manager, unless it was passed to the context."""
@@ -196,11 +196,11 @@ Ended = Callable[[Job, Exception | None], None]
 
 
 class Jobs:
-    """The jobs of an app. `committed` is called after each commit of a job, on the thread of the job."""
+    """The jobs of an app. `observer` is told of each commit of a job."""
 
-    def __init__(self, app: Dashboard, committed: Committed) -> None:
+    def __init__(self, app: Dashboard, observer: Observer) -> None:
         self._app = app
-        self.committed = committed
+        self.observer = observer
         self.running: list[Job] = []
         self.watchers: set[Callable[[], None]] = set()  # called when a job starts, stops or ends
 

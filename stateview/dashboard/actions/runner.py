@@ -15,7 +15,7 @@ from ...cli.parser import parse
 from ...cli.program import load_handler
 from ...cli.render import Style, render
 from ...cli.results import ActionResult, Result, plural
-from ...errors import BackendError, StateException
+from ...errors import BackendError, NotReplicated, StateException
 from ...manager import StateManager
 from ...model import Commit
 from ...states.moments import pinned
@@ -83,13 +83,18 @@ class ActionRunner:
         self._app = app
         self._commits: set[tuple[str, str, int]] = set()  # store URL, namespace and revision
         self.done: list[CompletedAction] = []
-        self.jobs = Jobs(app, self._committed)
+        self.jobs = Jobs(app, self)
         self._waiting: deque[Callable[[], None]] = deque()  # actions in order. The first is running
         self.typed: list[str] = []  # the typed lines, oldest first
 
-    def _committed(self, url: str, namespace: str, revision: int) -> None:
+    def committed(self, url: str, namespace: str, revision: int) -> None:
+        """Remember a commit, and end a pause of the dashboard."""
         self._commits.add((url, namespace, revision))
         self._app.call_later(self._app.resume)
+
+    def unconfirmed(self, error: NotReplicated) -> None:
+        """Show a notice beside that of the act, which goes on."""
+        self._app.call_later(self._app.show_error, error, act=True)
 
     def was_made_here(self, commit: Commit) -> bool:
         """Whether this session made a commit of the present namespace."""
@@ -114,7 +119,7 @@ class ActionRunner:
         handler, manager = load_handler(parsed.command), app.manager
 
         def act(_stop: object) -> Result:
-            context = ActionContext(observe(manager, self._committed), {**app.options, "yes": True})
+            context = ActionContext(observe(manager, self), {**app.options, "yes": True})
             result: Result = handler(context, parsed.arguments)
             return _redact_message(result, parsed.arguments, app.masks)
 
