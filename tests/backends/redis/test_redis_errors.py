@@ -9,9 +9,11 @@ import redis
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    ClusterCrossSlotError,
     ClusterDownError,
     ClusterError,
     MaxConnectionsError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -68,6 +70,9 @@ MEANINGS: list[tuple[Exception, type[StateException], str]] = [
     (ResponseError("user_script:1: DAMAGED: x"), Damaged, "recover"),
     (ResponseError("unknown command 'x'"), BackendError, "unknown command"),
     (redis.ConnectionError("x"), BackendUnavailable, "server runs"),
+    (MovedError("12751 127.0.0.1:7001"), BackendError, r"node of a cluster\. .* redis\+cluster://h$"),
+    (ClusterCrossSlotError("x"), BackendError, r"node of a cluster"),
+    (ResponseError("This instance has cluster support disabled"), BackendError, r"not in cluster mode\. .* redis://h$"),
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import product
@@ -74,6 +76,31 @@ def test_a_client_of_a_cluster_asks_once_where_commands_have_their_keys_and_neve
             state.namespaces()
     asked, keys, whole, hashed, reading = (new - old for new, old in zip(map(calls, names), before, strict=True))
     assert (asked, keys, whole, hashed) == (1, 0, 0, 0) and reading >= 3
+
+
+def test_the_wrong_kind_of_server_is_named_at_once_with_the_url_to_give(
+    start: Start, new_store: Callable[[str], str]
+) -> None:
+    server = next(iter(REDIS), "")
+    node = start("cluster", server).servers[0].url
+    told = set()
+    for name in "abcdefgh":  # some of their slots lie on other nodes
+        with StateManager(f"{node}/0?max_connections=9", name) as state:
+            try:
+                state.list_keys()
+                state.save("k", 1)
+            except BackendError as error:
+                told.add(str(error))
+    address = node.partition("://")[2]
+    hint = f"this server is a node of a cluster. Give a store URL such as redis+cluster://{address}"
+    assert told == {f"{node}/0?max_connections=9: {hint}"}
+
+    plain = new_store(server).partition("://")[2].partition("/")[0]
+    began = time.monotonic()
+    hint = f"this server is not in cluster mode. Give a store URL such as redis://{plain}"
+    with StateManager(f"redis+cluster://{plain}", "n") as state, pytest.raises(BackendError, match=re.escape(hint)):
+        state.save("k", 1)
+    assert time.monotonic() - began < 5  # the retries of a cluster go on for 10 s
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)

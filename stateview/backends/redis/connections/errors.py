@@ -7,9 +7,11 @@ import ssl
 
 import redis
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterCrossSlotError,
     ClusterDownError,
     ClusterError,
     MaxConnectionsError,
@@ -90,12 +92,17 @@ def may_not_run(error: Exception, command: str) -> bool:
     return error_code(error) == "NOPERM" and f"'{command}" in str(error)
 
 
-def denied(error: Exception) -> NoPermissionError | None:
-    """Return the reply that made redis-py give up a cluster: that this user may not ask who keeps what."""
+def denied(error: Exception) -> ResponseError | None:
+    """Return the reply that made redis-py give up a cluster: this user may not ask who keeps what, or it is none."""
     cause: BaseException | None = error
     while isinstance(cause, RedisClusterException):
         cause = cause.__cause__ or cause.__context__
-    return cause if isinstance(cause, NoPermissionError) else None
+    return cause if isinstance(cause, ResponseError) and (error_code(cause) == "NOPERM" or _is_alone(cause)) else None
+
+
+def _is_alone(error: Exception) -> bool:
+    """Return whether a server replied that it is not in cluster mode."""
+    return isinstance(error, ResponseError) and "cluster support disabled" in str(error)
 
 
 def os_error(error: BaseException, handled: BaseException | None = None) -> OSError | None:
@@ -164,6 +171,10 @@ def to_state_error(error: Exception, url: str, namespace: str, cause: OSError | 
         return BackendUnavailable(message, tls_hint(cause) if isinstance(cause, ssl.SSLError) else address)
     if lacks_descriptors(cause):
         return BackendError(f"{url}: too many files are open", CLOSE_FILES)
+    if _is_alone(error):
+        return BackendError(f"{url}: this server is not in cluster mode", _other_scheme(url, "redis"))
+    if isinstance(error, (AskError, ClusterCrossSlotError)) and not url.startswith("redis+cluster:"):
+        return BackendError(f"{url}: this server is a node of a cluster", _other_scheme(url, "redis+cluster"))
     message = f"{url}: {error}"
     if isinstance(cause, ssl.SSLError):
         return BackendError(message, tls_hint(cause))
@@ -176,6 +187,12 @@ def to_state_error(error: Exception, url: str, namespace: str, cause: OSError | 
         return Damaged(message, f"Another program wrote to the keys stateview:{{{namespace}}}:*")
     kind, hint = _MEANINGS.get(code, (BackendError, ""))
     return kind(message, hint)
+
+
+def _other_scheme(url: str, scheme: str) -> str:
+    """Return the hint to reach the first address of a URL by another scheme."""
+    address = re.split("[/?,]", url.partition("://")[2].rpartition("@")[2])[0]
+    return f"Give a store URL such as {scheme}://{address or 'HOST:PORT'}{'?ssl=true' if url[:7] == 'rediss:' else ''}"
 
 
 def missing_right_error(url: str, command: str) -> BackendError:
