@@ -77,6 +77,16 @@ class Context:
         self.manager.check_exists()
         return self.manager
 
+    def check_exists(self, found: object) -> None:
+        """Check that the namespace exists. Whatever was found in it shows that, without a read.
+
+        Raises:
+            NamespaceNotFound: nothing was found, and the namespace was never written.
+
+        """
+        if not found:
+            self.manager.check_exists()
+
     def reader(self, at: Ref | None = None) -> StateManager | StateView | Transaction:
         """Return the object to load values from: the state `at`, else the shell's open transaction, else live."""
         if at is not None:

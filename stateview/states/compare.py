@@ -17,6 +17,7 @@ KEYS_PER_PAGE = 500
 ROWS_PER_PAGE = 1000  # keys without their values
 FIRST_PAGE_KEYS = 8  # later pages grow or shrink by this factor
 HELD_BYTES = 100_000  # of values that a diff keeps, to be iterated again without a read
+HELD_AT_ONCE = 64  # changes that a diff keeps although only the first of them was looked at
 LIGHT_PAGE_BYTES = 8_000_000  # a page below this size lets the next page grow
 
 Pair = tuple[str, Version | None, Version | None]
@@ -123,7 +124,7 @@ def diff_points(
 ) -> Diff:  # fmt: skip
     """Compare two states of one namespace. O(changes). For `renew` see `steady`.
 
-    A small diff is read once: `list()` asks for its length before it iterates.
+    A small diff is read once: `list()` asks for its length before it iterates, and a command whether it is empty.
     """
     held: list[Pair] | None = None
 
@@ -135,7 +136,16 @@ def diff_points(
         nonlocal held
         light: list[Pair] = []
         size = 0
-        for pair in steady(backend, (before, after), renew, pairs, _weigh_pair):
+        found = steady(backend, (before, after), renew, pairs, _weigh_pair)
+        for pair in found:  # without a yield: whoever looks at the first change alone ends this iterator there
+            size += 1 + _weigh_pair(pair)
+            light.append(pair)
+            if len(light) == HELD_AT_ONCE or size > HELD_BYTES:
+                break
+        else:
+            held = light
+        yield from light
+        for pair in found:
             size += 1 + _weigh_pair(pair)
             if size <= HELD_BYTES:
                 light.append(pair)

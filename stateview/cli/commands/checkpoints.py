@@ -82,9 +82,9 @@ def _change_checkpoint(context: Context, name: str | None, args: dict[str, Any])
 
 def checkpoints(context: Context, args: dict[str, Any]) -> Table:
     """`checkpoints`."""
-    manager = context.existing
-    limit = args.get("limit")
+    manager, limit = context.manager, args.get("limit")
     marks = manager.checkpoints(all=args.get("all", False), limit=limit, newest_first=args.get("newest_first", False))
+    context.check_exists(marks)
     rows = [(mark.ref, mark.revision, mark.time.isoformat(), mark.note) for mark in marks]
     empty = f"no checkpoints in namespace {manager.namespace!r}"
     if not manager.read_only:
@@ -101,9 +101,10 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
         return _diff_of_transaction(context, context.transaction, args)
     if "before" not in args:
         raise UsageError("diff: BEFORE is missing (the earlier state)", "Usage: diff BEFORE [AFTER] [options]")
-    manager, before, after, keys = context.existing, args["before"], args.get("after", "live"), args.get("keys")
+    manager, before, after, keys = context.manager, args["before"], args.get("after", "live"), args.get("keys")
     later = _other_namespace(context, args, "with") or manager
     views = manager.at(before), later.at(after)
+    context.check_exists(views[0].revision or (later is manager and views[1].revision))
     changes = compare(*views, keys)
     require_keys(keys, *views)
     code = ExitCode.MISSING if args.get("exit_code") and changes else ExitCode.OK
@@ -327,10 +328,10 @@ def _applied(
 
 def log(context: Context, args: dict[str, Any]) -> Table:
     """`log`."""
-    manager = context.existing if context.transaction is None else context.manager
-    filters = {name: args[name] for name in (*_FILTERS, "key") if name in args}
+    manager, filters = context.manager, {name: args[name] for name in (*_FILTERS, "key") if name in args}
     limit = args.get("limit", 100)
     commits = manager.log(limit, below=args.get("below", 0), **filters)
+    context.check_exists(commits or context.transaction is not None)
     names: dict[int, list[str]] = {}
     for mark in manager.checkpoints(all=True):
         names.setdefault(mark.revision, []).append(mark.name)

@@ -246,7 +246,8 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
         names = [key for key in present if key.startswith(prefix) and selection(key)]
         listed = [(name,) for name in names[:limit]]
         return Table(columns=("key",), rows=listed, plain=0, empty=unless_cut("no key matches", limit))
-    view = context.existing.at(args.get("at", "live"))
+    view = context.manager.at(args.get("at", "live"))
+    context.check_exists(view.revision)
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for row in view.steady_rows(prefix, pattern, limit):
