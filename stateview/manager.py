@@ -1603,6 +1603,7 @@ class StateManager:
             Sealed: no key opens this namespace, or the one at the destination.
             BackendError: a store does not answer, or has no space; or this namespace is encrypted and its copy would
                 not be.
+            NotReplicated: the copy is in place, but too few replicas of the destination have confirmed it.
 
         """
         from .transfer.migrate import migrate

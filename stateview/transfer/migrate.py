@@ -7,10 +7,11 @@ the next run resumes it. The source is only read.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, StateAt
-from ..errors import Conflict, Rewound, run, tells_what_was_done
+from ..errors import Conflict, NotReplicated, Rewound, run, tells_what_was_done
 from ..maintenance.history import marks_up_to
 from ..states.retention import numbered_names, stamped_name
 from ..states.steady import snapshot
@@ -120,5 +121,6 @@ def _add_safety_checkpoint(destination: Backend, source: Backend, author: str) -
     taken = {mark.name for mark in destination.marks()}
     name = next(candidate for candidate in numbered_names(stamped_name("before_migrate")) if candidate not in taken)
     mark = CheckpointWrite(name, f"before {source.namespace} of {source.url} was put in its place", kind="safety")
-    destination.commit(CommitRequest(marks=(mark,), author=author))
+    with suppress(NotReplicated):  # the end of the copy waits for this commit too
+        destination.commit(CommitRequest(marks=(mark,), author=author))
     return name

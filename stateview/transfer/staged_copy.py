@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from ..backends.deltas import carried
 from ..backends.protocol import Backend, CheckpointRecord, Head, StagedImport, StateAt, StoredVersion
-from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, Rewound, StateException
+from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, NotReplicated, Rewound, StateException
 from ..maintenance.history import COMMITS_PER_PAGE, iter_commits, marks_up_to
 from ..model import Commit
 from ..states.steady import snapshot
@@ -75,7 +75,8 @@ class StagedCopy:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Release the destination, and add to an error that the copy can resume."""
-        if isinstance(error, StateException) and self._begun and not isinstance(error, VerificationError):
+        is_over = isinstance(error, NotReplicated | VerificationError)  # there is nothing left to resume
+        if isinstance(error, StateException) and self._begun and not is_over:
             kept = tuple(_STAGE_CHANGED if step == NOTHING_CHANGED else step for step in error.next_steps)
             error.next_steps = (*kept, "Run it again: it resumes as much of the copy as is safe")
         try:

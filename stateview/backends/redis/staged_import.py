@@ -133,7 +133,12 @@ class RedisStagedImport:
         return self._reader
 
     def finish(self, head: Head, over: bool = False) -> str:
-        """Rename the keys. The former namespace is kept under another prefix in the same slot."""
+        """Rename the keys. The former namespace is kept under another prefix in the same slot.
+
+        Raises:
+            NotReplicated: the keys are renamed, but too few replicas have confirmed it.
+
+        """
         backend = self._backend
         self._settle(head)
         backend.head()  # converts data of an older layout
@@ -144,7 +149,7 @@ class RedisStagedImport:
             keys.append(REGISTRY)
         else:  # a cluster may keep it in another slot
             backend._with_retry(lambda client: client.sadd(REGISTRY, backend.namespace))
-        status, *detail = self._eval(FINISH, keys, self._token, int(over), backend.namespace)
+        (status, *detail), replicas = self._rename(keys, over)
         if status == b"taken":
             raise destination_exists_error(backend.url, backend.namespace, int(detail[0]))
         if status == b"lost":
@@ -155,7 +160,30 @@ class RedisStagedImport:
         self._open = False
         self._reader.close()
         merge_pages(backend)
+        if replicas is not None:
+            backend._check_replicas(head.revision, replicas)
         return f"{aside}*" if detail[0] else ""
+
+    def _rename(self, keys: list[str], over: bool) -> tuple[Any, Any]:
+        """Run FINISH. Return its reply, and how many replicas have confirmed it; None if none are asked for."""
+        options = self._backend.options
+        arguments = [len(keys), *keys, self._token, int(over), self._backend.namespace]
+        if not options.wait_replicas:
+            return self._backend._with_retry(lambda client: client.eval(FINISH, *arguments)), None
+
+        def act(client: Any) -> list[Any]:
+            if not isinstance(client, redis.Redis):  # WAIT waits for the writes of its own connection
+                client = client.get_redis_connection(client.get_node_from_key(self._keys[0]))
+            pipe = client.pipeline(transaction=False)
+            pipe.eval(FINISH, *arguments)
+            pipe.wait(options.wait_replicas, max(1, int(options.wait_timeout * 1000)))
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+            if isinstance(replies[0], Exception):
+                raise replies[0]
+            return replies
+
+        reply, replicas = self._backend._with_retry(act)
+        return reply, replicas
 
     def drop(self) -> None:
         self._release(remove=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +103,25 @@ def test_a_try_is_followed_by_the_next_though_no_replica_confirms_that_it_failed
     with pytest.raises(NotReplicated), state.run("nightly") as work, waiting(state):
         work.step("divide", fail_once, retries=1, backoff=0.01)
     assert len(calls) == 2 and state.load("run/nightly/divide")["state"] == "done"
+
+
+def test_a_copy_that_no_replica_confirms_is_in_place(url: str, manage: Any, tmp_path: Path) -> None:
+    source = manage(f"sqlite:{tmp_path}", "main")
+    source.save_many({"a": 1, "b": 2})
+    with pytest.raises(NotReplicated, match=r"revision 1 .*The copy is in place in redis") as told:
+        source.migrate_to(url + WAITS)
+    assert "resume" not in str(told.value)
+    assert source.migrate_to(url + WAITS).already
+    source.save("c", 3)
+    manage(url, "main").save("theirs", 1)
+    with pytest.raises(NotReplicated, match="The copy is in place in redis"):
+        source.migrate_to(url + WAITS, force=True)
+    assert manage(url, "main").list_keys() == ["a", "b", "c"]
+    imported = manage(url + WAITS, "imported")
+    for data in (b'{"k": 1}', b'{"k": 2}'):  # into a new namespace, and into one that exists
+        with pytest.raises(NotReplicated):
+            imported.import_from(io.BytesIO(data), how="merge")
+    assert imported.load("k") == 2
 
 
 def test_the_dashboard_goes_on_with_the_act_and_warns(url: str, manage: Any) -> None:

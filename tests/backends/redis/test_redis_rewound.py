@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -324,7 +325,7 @@ def test_a_lock_whose_renewal_meets_the_loss_is_lost(url: str, manage: Any, rewi
     assert state.load("k") == 5
 
 
-def test_a_commit_says_how_many_replicas_confirmed_it(server: str, url: str, manage: Any) -> None:
+def test_a_commit_says_how_many_replicas_confirmed_it(server: str, url: str, manage: Any, tmp_path: Path) -> None:
     state = manage(url, "main", wait_replicas=1, wait_timeout=0.05)
     with pytest.raises(NotReplicated, match=r"0 of 1 replicas confirmed revision 1 within 0\.05 s") as caught:
         state.save("k", 1)
@@ -337,7 +338,11 @@ def test_a_commit_says_how_many_replicas_confirmed_it(server: str, url: str, man
     assert by_url.list_checkpoints() == ["c"]
     assert manage(f"{url}?wait_replicas=1", "main", wait_replicas=0).save("k", 2) == 2
     with redis_topologies.pair(REDIS[server]) as servers:
-        assert manage(servers.url, "main", wait_replicas=1, wait_timeout=30).save("k", 3) == 1
+        state = manage(servers.url, "main", wait_replicas=1, wait_timeout=30)
+        assert state.save("k", 3) == 1
+        assert state.migrate_to(f"json:{tmp_path}").keys == 1
+        again = servers.url.replace("/0", "/1") + "?wait_replicas=1&wait_timeout=30"
+        assert manage(f"json:{tmp_path}", "main").migrate_to(again).keys == 1
 
 
 def test_a_strict_manager_asks_the_server_for_each_load(url: str, manage: Any) -> None:
