@@ -145,6 +145,8 @@ def diff_points(
         else:
             held = light
         yield from light
+        if size > HELD_BYTES:
+            light.clear()
         for pair in found:
             size += 1 + _weigh_pair(pair)
             if size <= HELD_BYTES:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from .. import codec
 from ..arguments import checked, may_be_same
 from ..backends.protocol import CheckpointWrite, CommitRequest, Head, Version, Write
-from ..errors import Conflict, InvalidArgument, LockLost, NotReplicated, StateException, run, see
+from ..errors import Conflict, InvalidArgument, LockLost, StateException, run, see
 from ..model import check_lock
 from ..states.leases import Lock
 from . import records
@@ -225,22 +225,15 @@ class Run:
                 batch = self._request(writes, request or CommitRequest(), reason)
                 try:
                     head = self._commit(batch)
-                except NotReplicated as error:
-                    self._committed(writes, error.revision)
-                    raise
                 except Conflict:
                     if not self._adopt(writes):
                         raise
                 else:
                     break
-            self._committed(writes, head.revision)
-
-    def _committed(self, keys: Iterable[str], revision: int) -> None:
-        """Remember the revision of entries that were committed."""
-        for key in keys:
-            self._revisions[key] = revision
-            self._last = key
-            self._tried.pop(key, None)
+            for key in writes:
+                self._revisions[key] = head.revision
+                self._last = key
+                self._tried.pop(key, None)
 
     def _request(self, writes: dict[str, bytes], request: CommitRequest, reason: str) -> CommitRequest:
         for key, data in writes.items():
@@ -458,11 +451,7 @@ class Run:
             if not is_done:
                 self._record["step"] = step.name
                 writes |= self._own_write()
-            try:
-                self.commit(writes, request, reason=f"run {self.name}: {step.name} {record['state']}")
-            except NotReplicated:
-                self._steps[step.key] = record, data
-                raise
+            self.commit(writes, request, reason=f"run {self.name}: {step.name} {record['state']}")
             self._steps[step.key] = record, data
         if len(data) > records.LARGE_BYTES:
             size = f"{len(data) / 1e6:.1f} MB"

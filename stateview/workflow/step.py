@@ -22,6 +22,7 @@ from ..errors import (
     StateException,
     StepChanged,
     StepTimeout,
+    was_committed,
 )  # fmt: skip
 from ..states.transaction import Transaction
 from . import records
@@ -133,14 +134,11 @@ class Step:
             raise
         try:
             self.run.write_step(self, data, record, request)
-        except NotReplicated:
-            self.run.closed(self)  # it is done
-            raise
-        except CommitUnknown as error:
-            self._stopped_by = error  # the end of the run looks whether it was made
-            raise
         except StateException as error:
-            self.fail(error)
+            if isinstance(error, CommitUnknown) or was_committed(error):
+                self._stopped_by = error  # the end of the run looks whether it was made
+            else:
+                self.fail(error)
             raise
         self.run.closed(self)
         return value
