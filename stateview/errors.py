@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 NOTHING_CHANGED = "Nothing was changed"
 COMMITTED = "The commit was made"
+COMMITTED_FOR_NOW = f"{COMMITTED}, though a loss of power may undo it"
 _ELSEWHERE = (("help",), ("init",), ("key", "new"))  # commands that take no store and namespace
 
 
@@ -290,4 +291,4 @@ class NotReplicated(StateException, RuntimeError):
 
 def was_committed(error: StateException) -> bool:
     """Return whether the act that raised an error has made its commit all the same."""
-    return isinstance(error, NotReplicated) or COMMITTED in error.next_steps
+    return isinstance(error, NotReplicated) or any(step in (COMMITTED, COMMITTED_FOR_NOW) for step in error.next_steps)

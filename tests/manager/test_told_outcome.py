@@ -20,7 +20,7 @@ from conftest import KINDS
 
 from stateview import StateException, StateManager
 from stateview.backends.files.durable_files import file_error
-from stateview.errors import NOTHING_CHANGED, tells_what_was_done
+from stateview.errors import NOTHING_CHANGED, tells_what_was_done, was_committed
 
 DOCUMENT = b'{"a": "imported", "c": 3}'
 
@@ -105,6 +105,8 @@ def test_json_at_each_step(act: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert look(url) == before, (number, failure)
         else:
             assert look(url) != before, (number, failure)
+        if act == "save":
+            assert was_committed(failure) == (look(url) != before)
     assert told
 
 

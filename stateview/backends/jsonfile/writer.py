@@ -7,7 +7,7 @@ import os
 import msgspec
 from msgspec import Raw
 
-from ...errors import COMMITTED, Damaged, ReadOnly, StateException, tells_what_was_done
+from ...errors import COMMITTED, COMMITTED_FOR_NOW, Damaged, ReadOnly, StateException, tells_what_was_done
 from ...model import now
 from ..conflicts import plain_data_error
 from ..files.durable_files import (
@@ -226,7 +226,7 @@ class Writer(Reader):
             finally:
                 self._abandon(renames)
                 if isinstance(error, OSError):
-                    made = f"{COMMITTED}, though a loss of power may undo it" if stands else ""
+                    made = COMMITTED_FOR_NOW if stands else ""
                     with tells_what_was_done(lambda: made):
                         raise file_error(error, self.folder) from error
             raise
