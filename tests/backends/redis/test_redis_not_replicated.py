@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KINDS
+import redis_topologies
+from conftest import KINDS, REDIS
 from dashboard_host import Host, run, until
 from textual.pilot import Pilot
 
 import stateview
 from stateview import NotReplicated, StateManager
+from stateview.backends.redis.backend import RedisBackend
 from stateview.cli.results import ActionResult, Result
 
 WAITS = "?wait_replicas=1&wait_timeout=0.02"
@@ -122,6 +125,28 @@ def test_a_copy_that_no_replica_confirms_is_in_place(url: str, manage: Any, tmp_
         with pytest.raises(NotReplicated):
             imported.import_from(io.BytesIO(data), how="merge")
     assert imported.load("k") == 2
+
+
+def test_a_copy_whose_last_reply_was_lost_waits_for_a_replica_too(
+    manage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = manage(f"sqlite:{tmp_path}", "main")
+    source.save("a", 1)
+    real = RedisBackend._with_retry
+
+    def lose_reply(self: RedisBackend, act: Callable[[Any], Any], *more: Any, **options: Any) -> Any:
+        found = real(self, act, *more, **options)
+        if act.__qualname__ != "RedisStagedImport._rename.<locals>.act":
+            return found
+        self._connect().connection_pool.disconnect()
+        return real(self, act, *more, **options)
+
+    monkeypatch.setattr(RedisBackend, "_with_retry", lose_reply)
+    with redis_topologies.pair(REDIS[max(REDIS)]) as servers:  # WAIT of Redis 7.0 is stricter
+        servers.servers[1].signal(signal.SIGSTOP)
+        with pytest.raises(NotReplicated, match="0 of 1 replicas"):
+            source.migrate_to(servers.url + WAITS)
+        servers.servers[1].signal(signal.SIGCONT)
 
 
 def test_the_dashboard_goes_on_with_the_act_and_warns(url: str, manage: Any) -> None:
