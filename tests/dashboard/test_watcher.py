@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 import redis_servers
-from dashboard_host import run
+from dashboard_cases import board, run_board
+from dashboard_host import run, write
 from stress import first
 from textual.pilot import Pilot
 
 from stateview import StateManager
 from stateview.dashboard.data.rests import Rests
 from stateview.dashboard.data.watcher import ConnectionLost, NamespaceChange, NamespaceWatcher
+from stateview.dashboard.widgets import namespace_list
 
 LATEST_SECONDS = 1.5  # the second that a commit may take to be told, and what a busy machine adds
 COMMITS, PAUSE_SECONDS = 3, 0.25
@@ -71,6 +73,29 @@ def test_a_commit_after_an_outage_is_told_within_a_second(
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
     while not condition():  # `run` ends it after a minute
         await pilot.pause(0.02)
+
+
+def test_the_list_of_namespaces_follows_an_outage_without_a_rest(
+    server: redis_servers.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(namespace_list, "POLL_SECONDS", 0.2)
+    for name in ("work", "other"):
+        write(server.url, name, phase="planning")
+
+    async def flow(pilot: Pilot[None]) -> None:
+        names = board(pilot).screen.query_one(namespace_list.Namespaces)
+        other = board(pilot).store, "other"
+        await until(pilot, lambda: other in names._heads)
+        server.end()
+        await pilot.pause(1.2)
+        server.start(server.port)
+        await pilot.pause(1.0)  # a read that waited for the server is done
+        written = time.monotonic()
+        write(server.url, "other", more=1)
+        await until(pilot, lambda: names._heads[other].count == 2)
+        assert time.monotonic() - written < 4  # it was ten times as long as the read waited
+
+    run_board(StateManager(server.url, "work"), flow, size=(120, 30))
 
 
 def test_a_slow_store_rests_and_a_store_that_was_slow_once_does_not() -> None:
