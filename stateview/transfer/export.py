@@ -174,7 +174,7 @@ def _header(backend: Backend, head: Head) -> jsonl.Header:
     # In some backends the time of the head is that of a later checkpoint, so the time of the commit is used
     commit = commit_of(backend, head.revision)
     time = to_micros(commit.time) if commit is not None else head.time if head.revision else 0
-    return jsonl.Header(jsonl.FORMAT, backend.namespace, head.lineage, head.revision, head.floor, time)
+    return jsonl.Header(jsonl.FORMAT, backend.namespace, head.lineage, int(head.revision), head.floor, time)
 
 
 def _versions(backend: Backend, head: Head, progress: ProgressCount) -> Iterator[Version]:

@@ -180,7 +180,7 @@ class StagedCopy:
                     self.resumed = self._begun = True
                     return note
             self._restart()
-        return ResumePoint(head.lineage, head.revision, head.floor)
+        return ResumePoint(head.lineage, int(head.revision), head.floor)
 
     def _put(
         self, versions: Sequence[StoredVersion] = (), commits: Sequence[Commit] = (),
@@ -255,7 +255,7 @@ class StagedCopy:
         marks = marks_up_to(self._source, head.revision)
         self._keeps_pruned = self._keeps_pruned or head.floor > note.floor or not set(self.marks) <= set(marks)
         self.marks = marks
-        note.revision = head.revision
+        note.revision = int(head.revision)
         self._put(marks=self.marks)
         self._changed.update(keys)
 
@@ -264,7 +264,7 @@ class StagedCopy:
         commits = takewhile(lambda commit: commit.revision > copied_to, iter_commits(self._source, head.revision + 1))
         while page := list(islice(commits, COMMITS_PER_PAGE)):
             self._put(commits=page)
-        self._note.commits = head.revision
+        self._note.commits = int(head.revision)
 
     def _staged(self, head: Head) -> Backend:
         with reading_back(self._destination.url):

@@ -312,13 +312,13 @@ class Reader(Contact, ABC):
         """Summarize an entry. A plain value comes without its end."""
         if values.error is not None:
             revision, moment, expires, _ = self._split(key, entry.removeprefix(b"*"))
-            return KeySummary(key, stored_size, b"", revision, moment, expires, sealed=True)
+            return KeySummary(key, stored_size, b"", int(revision), moment, expires, sealed=True)
         if values.plain and entry[:1] != b"*":
             revision, moment, expires, stored = self._split(key, entry)
-            return KeySummary(key, stored_size, stored, revision, moment, expires)
+            return KeySummary(key, stored_size, stored, int(revision), moment, expires)
         version = self._version(key, entry, chain)
         value = version.value or b""
-        return KeySummary(key, len(value), value[:SUMMARY_BYTES], version.revision, version.time, version.expires)
+        return KeySummary(key, len(value), value[:SUMMARY_BYTES], int(version.revision), version.time, version.expires)
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
         """Make a round trip for each thousand keys of a past state, or for each 5,000 expired entries not deleted."""
