@@ -259,7 +259,7 @@ def _checksum(rest: bytes) -> bytes:
 
 def add_checksum(record: Struct) -> bytes:
     """Encode a record as a line with its checksum and a newline."""
-    rest = msgspec.json.encode(record)[1:]
+    rest = msgspec.json.encode(record, enc_hook=int)[1:]  # a note may hold a `Revision`
     return b"".join((_CHECKSUM_START, _checksum(rest), _CHECKSUM_END, rest, b"\n"))
 
 

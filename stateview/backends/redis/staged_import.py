@@ -122,7 +122,7 @@ class RedisStagedImport:
         others = [
             records,
             *([] if marks is None else _mark_commands(names, map(self._values.pack_mark, marks))),
-            [b"HSET", receiver, b"note", msgspec.json.encode(note)],
+            [b"HSET", receiver, b"note", msgspec.json.encode(note, enc_hook=int)],
             [b"SET", lock, self._token.encode(), b"EX", b"%d" % LEASE_SECONDS],
         ]
         self._run([*commands, *(_command(words) for words in others if len(words) > 2)])

@@ -200,7 +200,7 @@ class SQLiteReceiver:
                 _put_commits(db, map(self._values.pack_commit, commits))
                 if marks is not None:
                     _put_marks(db, map(self._values.pack_mark, marks))
-                db.execute("UPDATE receiver SET note = ?", (msgspec.json.encode(note).decode(),))
+                db.execute("UPDATE receiver SET note = ?", (msgspec.json.encode(note, enc_hook=int).decode(),))
             if self._size >= TRANSACTION_BYTES or time.monotonic() - self._since >= TRANSACTION_SECONDS:
                 db.execute("COMMIT")
 
