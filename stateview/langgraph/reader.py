@@ -73,7 +73,7 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         The ID of the live checkpoint means the live state too, so that a restored channel is read in either way.
         """
         with self._place(config) as place:
-            found = self._find(place, get_checkpoint_id(config))
+            found = self._find(place, get_checkpoint_id(config) or None)
             return None if found is None else self._tuple(found)
 
     def _find(self, place: Place, identifier: str | None) -> Found | None:
@@ -236,7 +236,7 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         collected: dict[str, WritesOfSteps] = {name: [] for name in channels}
         seeds: dict[str, Any] = {}
         with self._place(config) as place:
-            self._collect(place, get_checkpoint_id(config), collected, seeds)
+            self._collect(place, get_checkpoint_id(config) or None, collected, seeds)
         found: dict[str, DeltaChannelHistory] = {}
         for name in channels:
             found[name] = {"writes": [write for part in reversed(collected[name]) for write in part]}
@@ -266,7 +266,9 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         """Yield the parent of a checkpoint, its parent, and so on."""
         place = one.place
         revisions = {mark.name: mark.revision for mark in place.state.checkpoints()} if one.record["parent"] else {}
-        while (parent := one.record["parent"]) is not None:
+        seen = {one.id}
+        while (parent := one.record["parent"]) is not None and parent not in seen:  # a `put` can close a circle
+            seen.add(parent)
             revision = revisions.get(place.name(parent), 0)
             record = past.load(place.record, revision) if revision else ABSENT
             if not is_record(record) or record["id"] != parent:

@@ -120,7 +120,7 @@ class StateviewSaver(ThreadReader):
         self, place: Place, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> None:  # fmt: skip
-        parent, identifier = get_checkpoint_id(config), checkpoint["id"]
+        parent, identifier = get_checkpoint_id(config) or None, checkpoint["id"]
         values: Mapping[str, Any] = checkpoint["channel_values"]
         versions = checkpoint["channel_versions"]
         found_metadata = get_checkpoint_metadata(config, metadata)
@@ -258,7 +258,7 @@ class StateviewSaver(ThreadReader):
         if one.id != next(iter(graph)):
             return set()
         kept, at, missing = {one.id}, one, self._deltas(one.record)
-        while missing and (parent := graph.get(at.record["parent"])) is not None:
+        while missing and (parent := graph.get(at.record["parent"])) is not None and parent.id not in kept:
             kept.add(parent.record["id"])
             missing -= set(parent.record["channels"])
             at = parent

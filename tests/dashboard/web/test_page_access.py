@@ -22,7 +22,8 @@ COMMANDS_OF_A_PAGE = frozenset(
     " prune recover redo rename restore revert run save stats undo use wait watch".split()
 )
 KINDS_OF_THE_STORE = frozenset(
-    "key pattern pointer ref checkpoint namespace run run-or-step condition int duration choice command".split()  # noqa: SIM905
+    "key pattern pointer ref revision checkpoint namespace run run-or-step condition int duration choice"  # noqa: SIM905
+    " command".split()
 )
 FLAGS = frozenset(
     "all delete dry-run exit-code force help history json merge newest-first no-pager pager patch plain quiet read-only"  # noqa: SIM905
@@ -70,6 +71,7 @@ def is_harmless(option: Option) -> bool:
 
 LINES = (
     "export /tmp/out.json", "export -- out", "export --file out", "import in.jsonl", "import redis://localhost:6379/0",
+    "import --from in.jsonl",
     "import -", "migrate prod sqlite:new --switch", "migrate prod sqlite:new", "migrate prod prod --switch", "demo",
     "diff 1 --with-store json:/etc", "restore 1 --from-store sqlite:x --keys k", "-s sqlite:/x keys", "doctor json:/x",
     "-s json:/x doctor prod",
