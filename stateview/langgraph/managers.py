@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from stateview import StateManager
 
 _MAX_OPEN = 64
 _FILES_PER_MANAGER = 4  # on SQLite; on Redis it holds two connections
-_SHARE = 4  # managers hold at most one file in four that the process may open
+_SHARE = 4  # managers hold at most one file in four that the process may still open
 
 
 class _Opened:
@@ -33,9 +35,7 @@ class Managers:
 
     def __init__(self, store: StateManager) -> None:
         self._store = store
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        limited = files != resource.RLIM_INFINITY
-        self._limit = min(files // (_FILES_PER_MANAGER * _SHARE), _MAX_OPEN) if limited else _MAX_OPEN
+        self._limit = min(_free_files() // (_FILES_PER_MANAGER * _SHARE), _MAX_OPEN)
         self._opened: OrderedDict[str, _Opened] = OrderedDict()  # the one that was used last is the last
         self._mutex = threading.RLock()  # a signal handler may come in the middle
 
@@ -74,6 +74,17 @@ class Managers:
             return []
         idle = [name for name, one in self._opened.items() if not one.users]
         return [self._opened.pop(name).state for name in idle[:over]]
+
+
+def _free_files() -> int:
+    """Return how many files the process may still open."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return sys.maxsize
+    try:
+        return max(0, files - len(os.listdir("/proc/self/fd")))
+    except OSError:  # this system does not tell how many are open
+        return files
 
 
 def _close(states: list[StateManager]) -> None:

@@ -94,8 +94,9 @@ class Writer(Reader, ABC):
     def _check_replicas(self, revision: int, replicas: int | ResponseError) -> None:
         """Raise an error if fewer replicas than were asked for have confirmed a commit."""
         wanted = self.options.wait_replicas
-        if isinstance(replicas, ResponseError):
-            raise to_state_error(replicas, self.url, self.namespace)
+        if isinstance(replicas, ResponseError):  # such as that of a user who may not run WAIT
+            error = to_state_error(replicas, self.url, self.namespace)
+            raise NotReplicated(error.message, (COMMITTED, *error.next_steps), revision=revision) from replicas
         if replicas < wanted:
             what = f"{self.url}: {replicas} of {wanted} replicas confirmed revision {revision:,} within"
             hint = (COMMITTED, "A failover may lose it. Check the replicas, or give a longer wait_timeout")

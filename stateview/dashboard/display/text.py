@@ -62,14 +62,18 @@ def format_clock(micros: int) -> str:
 def format_age(micros: int, now: int) -> str:
     """Return the age of a time in the largest whole unit: `3 s`, `12 min`, `5 h`, `9 d`; `now` below a second.
 
-    A time that is still to come, since the clock was set back, begins with a plus: `+9 d`.
+    A time that is still to come, since the clock was set back, begins with a plus: `+9 d`. 0 stands for no known time.
     """
+    if not micros:
+        return "-"
     ahead = micros - now
     return f"+{format_duration(ahead / 1_000_000)}" if ahead >= 1_000_000 else format_duration(-ahead / 1_000_000)
 
 
 def format_ago(micros: int, now: int) -> str:
     """Return the age of a time in words: `3 s ago`, `just now`."""
+    if not micros:
+        return "at an unknown time"
     if micros - now >= 1_000_000:
         return f"in {format_duration((micros - now) / 1_000_000)}"
     return "just now" if now - micros < 1_000_000 else f"{format_age(micros, now)} ago"
