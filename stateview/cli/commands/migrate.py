@@ -76,7 +76,7 @@ class _JsonProgress:
 def _data(report: MigrationReport) -> dict[str, Any]:
     from msgspec import to_builtins
 
-    fields: dict[str, Any] = to_builtins(report)
+    fields: dict[str, Any] = to_builtins(report, enc_hook=int)
     states = {name: {"keys": digest.keys, "digest": digest.digest} for name, digest in report.checkpoints.items()}
     return {"event": "would" if report.dry_run else "migrated", **fields, "checkpoints": states}
 

@@ -30,7 +30,7 @@ def read_in_fork(read: Callable[[], T], kind: type[T]) -> Callable[[], T | None]
     if child == 0:
         try:
             with open(sink, "wb") as file:
-                file.write(msgspec.msgpack.encode(read()))
+                file.write(msgspec.msgpack.encode(read(), enc_hook=int))
         finally:
             os._exit(0)  # no code of the parent may run here
 

@@ -60,7 +60,7 @@ class Memory:
         handle, temporary = tempfile.mkstemp(dir=folder, prefix="dashboard-")  # of mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.encode(self.choices))
+                file.write(msgspec.json.encode(self.choices, enc_hook=int))
             os.replace(temporary, self._path)
         except OSError:
             os.unlink(temporary)
