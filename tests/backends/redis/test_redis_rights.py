@@ -210,6 +210,6 @@ def test_a_right_that_is_missing_is_named_by_whatever_needs_it(url, user, comman
 def test_a_commit_of_a_user_who_may_not_wait_is_made_and_said_to_be(url, user):
     place = user("clumsy", f"{LINES['writer']} -wait")
     with StateManager(place, "main", wait_replicas=1, wait_timeout=0.01) as state:
-        with pytest.raises(NotReplicated, match="The commit was made.*right") as caught:
+        with pytest.raises(NotReplicated, match=r"The commit was made.*right") as caught:
             state.save("k", 1)
         assert (caught.value.revision, state.revision, state.load("k")) == (1, 1, 1)
