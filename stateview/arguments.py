@@ -35,10 +35,15 @@ class Revision(int):
         return revision
 
 
+def time_of(revision: int) -> int:
+    """Return the time of a revision's commit, in microseconds; 0 for a number that knows none."""
+    return revision.time if isinstance(revision, Revision) else 0
+
+
 def may_be_same(one: int, other: int) -> bool:
     """Return whether two revisions have one number, and no two times."""
-    times = {getattr(one, "time", 0), getattr(other, "time", 0)} - {0}
-    return one == other and len(times) < 2
+    times = time_of(one), time_of(other)
+    return one == other and (times[0] == times[1] or 0 in times)
 
 
 class KeyName(str):

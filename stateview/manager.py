@@ -301,7 +301,7 @@ class StateManager:
     ) -> int:  # fmt: skip
         """Save several keys, durably, in one commit or in batches, and return the new revision. As many `save`.
 
-        A Redis server answers nobody while it runs a commit: for 10,000 small keys 20 to 150 ms. In batches it answers
+        A Redis server answers nobody while it runs a commit: for 10,000 small keys 40 to 150 ms. In batches it answers
         others between two commits, and a generator of a million pairs takes little memory. JSON files write their whole
         file for each batch.
 

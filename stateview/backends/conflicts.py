@@ -59,8 +59,7 @@ def check_new(request: CommitRequest, namespace: str) -> None:
 
 def check_base(request: CommitRequest, namespace: str, revision: int) -> None:
     """Raise `Conflict` if the namespace is not at the revision that the commit was prepared for."""
-    if request.base is not None and request.base != revision:
-        raise base_conflict_error(namespace, request.base, revision)
+    check_expected(namespace, request.base, revision)
 
 
 def lost_revision_error(namespace: str, revision: int) -> Conflict:

@@ -43,8 +43,6 @@ WRITES_PER_COMMAND = 10_000
 
 _PAIR = b"$%d\r\n%b\r\n$%d\r\n%b\r\n"  # two words in the server's protocol
 _MEMBER = b"$1\r\n0\r\n$%d\r\n%b\r\n"  # the score 0, and a member
-# FINISH writes nothing where it was sent again since its reply was lost. This writes to the head what is there.
-_TOUCH = "return redis.call('HSET', KEYS[1], 'touch', redis.call('HGET', KEYS[1], 'touch'))"
 _Command = tuple[int, bytes]  # the number of its words, and the words in the server's protocol
 
 
@@ -178,14 +176,13 @@ class RedisStagedImport:
                 client = client.get_redis_connection(client.get_node_from_key(self._keys[0]))
             pipe = client.pipeline(transaction=False)
             pipe.eval(FINISH, *arguments)
-            pipe.eval(_TOUCH, 1, self._backend._keys[0])
             pipe.wait(options.wait_replicas, max(1, int(options.wait_timeout * 1000)))
             replies: list[Any] = pipe.execute(raise_on_error=False)
             if isinstance(replies[0], Exception):
                 raise replies[0]
             return replies
 
-        reply, _, replicas = self._backend._with_retry(act)
+        reply, replicas = self._backend._with_retry(act)
         return reply, replicas
 
     def drop(self) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import redis
 from redis.exceptions import AskError, MovedError, RedisClusterException, RedisError, ResponseError
 
-from ...arguments import Revision
+from ...arguments import Revision, time_of
 from ...errors import (
     COMMITTED,
     NOTHING_CHANGED,
@@ -350,7 +350,7 @@ def _options(batch: CommitRequest) -> dict[str, Any]:
 
 def _witness(revision: int) -> int | tuple[int, int]:
     """Return a revision as COMMIT takes it: with the time of its commit, if that is known."""
-    moment = getattr(revision, "time", 0)
+    moment = time_of(revision)
     return (int(revision), moment) if moment else int(revision)
 
 

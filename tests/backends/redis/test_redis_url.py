@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stateview.backends import mask, open_backend
-from stateview.backends.redis.connections.url import Options, parse
+from stateview.backends.redis.connections.url import _OF_REDIS_PY, _OF_SENTINELS, _OF_TLS, _OWN, Options, parse
 from stateview.cli.program import main
 from stateview.errors import BackendError, InvalidName
 
@@ -150,3 +150,9 @@ def test_options_may_be_what_arguments_may_be() -> None:
         wait_replicas=5000, wait_timeout=0.0, max_stale=0.0, timeout=2.5
     )
     assert open_backend("redis://h?socket_timeout=1&timeout=2.5", "main").timeout == 2.5
+
+
+def test_the_value_of_each_option_that_is_no_password_is_shown() -> None:
+    for name in (*_OWN, *_OF_REDIS_PY, *_OF_TLS, *_OF_SENTINELS):
+        url = f"redis://h?{name}=x"
+        assert mask(url) == (f"redis://h?{name}=***" if "password" in name else url)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from ....arguments import time_of
+
 MAX_ANSWERS = 1000  # that a client remembers, to tell the first that the server has lost
 
 
@@ -53,7 +55,7 @@ class Answers:
 
         It is not lost if the server has given it since, as the revision of this key.
         """
-        return revision in self._lost and not getattr(revision, "time", 0) and (key, revision) not in self._met
+        return revision in self._lost and not time_of(revision) and (key, revision) not in self._met
 
     def known(self) -> list[Answer]:
         """Return the answers that this client remembers, oldest first."""

@@ -171,9 +171,10 @@ local call, token = redis.call, ARGV[1]
 local count = math.floor((#KEYS - 2) / 3)
 local target, registry = 2 + count, KEYS[2 + 3 * count + 1]
 if call('HGET', KEYS[1], 'owner') ~= token then
-  local done = string.match(call('HGET', KEYS[target + 1], 'touch') or '', '^%S*')
-  if done == token then return {'ok', ''} end  -- the reply was lost
-  return {'lost'}
+  local touch = call('HGET', KEYS[target + 1], 'touch') or ''
+  if string.match(touch, '^%S*') ~= token then return {'lost'} end
+  call('HSET', KEYS[target + 1], 'touch', touch)  -- the reply was lost; WAIT waits for writes of the connection
+  return {'ok', ''}
 end
 local former = call('EXISTS', unpack(KEYS, target + 1, target + count)) > 0
 if former and ARGV[2] ~= '1' then return {'taken', call('HGET', KEYS[target + 1], 'revision') or '0'} end
